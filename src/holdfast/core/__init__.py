@@ -1,0 +1,1 @@
+"""What a backup is: values and rules. Standard library only, no input or output."""

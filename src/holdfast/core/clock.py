@@ -1,0 +1,32 @@
+"""Time, from one place, so that tests can jump it.
+
+Wall clock for people, monotonic for durations. Two clocks are never compared with each other.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    def now(self) -> int:
+        """Wall clock, nanoseconds since 1970 UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that only grow; for durations."""
+        ...
+
+    def sleep(self, seconds: float) -> None: ...
+
+
+class SystemClock:
+    def now(self) -> int:
+        return time.time_ns()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)

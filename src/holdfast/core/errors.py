@@ -1,0 +1,195 @@
+"""The one registry of errors that people meet.
+
+Every class carries a stable code, the exit code of the command line, the HTTP status of the faces, whether trying again
+can help, and one sentence on what to do. The message says what happened. Exit codes follow restic's published table:
+0 success, 1 failure, 3 partial, 10 no repository, 11 locked, 12 wrong password, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class HoldfastError(Exception):
+    """Something went wrong that a person should read about: `message`, then `remedy`."""
+
+    code: ClassVar[str] = "failed"
+    exit_code: ClassVar[int] = 1
+    http_status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+    remedy: ClassVar[str] = ""
+
+    def __init__(self, message: str, *, remedy: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.advice = self.remedy if remedy is None else remedy
+
+
+class UsageError(HoldfastError):
+    code = "usage"
+    http_status = 400
+    remedy = "See --help of the command for what it takes."
+
+
+class PartialError(HoldfastError):
+    """The work ended and was kept, but some of the source could not be read or written."""
+
+    code = "partial"
+    exit_code = 3
+    remedy = "What was read is safe. Look at the listed files and run again."
+
+
+class InterruptedByUserError(HoldfastError):
+    code = "interrupted"
+    exit_code = 130
+    remedy = "Nothing is damaged. Run the command again; what was already stored is used."
+
+
+# --- stores -----------------------------------------------------------------------------------------------------------
+
+
+class StoreError(HoldfastError):
+    """A store did not do what was asked; whether it will on another try is `retryable`."""
+
+    code = "store-failed"
+    http_status = 502
+    remedy = "Earlier backups are untouched. Check that the storage can be reached and run again."
+
+
+class ObjectNotFoundError(StoreError):
+    code = "object-not-found"
+    http_status = 404
+    remedy = "Run `holdfast check` to see whether anything depends on it."
+
+
+class ObjectExistsError(StoreError):
+    code = "object-exists"
+    http_status = 409
+    remedy = "Nothing was overwritten."
+
+
+class StoreBusyError(StoreError):
+    """A passing fault: time-out, reset, throttling, server error."""
+
+    code = "store-busy"
+    http_status = 503
+    retryable = True
+    remedy = "Earlier backups are untouched. Try again later."
+
+
+class StoreDeniedError(StoreError):
+    code = "store-denied"
+    http_status = 403
+    remedy = "Check the credentials and permissions of the storage. Nothing was changed."
+
+
+class StorageFullError(StoreError):
+    code = "storage-full"
+    http_status = 507
+    remedy = "Earlier backups are untouched. Free space (`holdfast forget --prune` works on a full disk) and run again."
+
+
+class UnsupportedStoreError(StoreError):
+    code = "store-unsupported"
+    http_status = 400
+    remedy = "Write a directory, s3:..., or rest:http(s)://... address."
+
+
+# --- repositories -----------------------------------------------------------------------------------------------------
+
+
+class NoRepositoryError(HoldfastError):
+    code = "no-repository"
+    exit_code = 10
+    http_status = 404
+    remedy = "Check the address given by -r, or make a new repository with `holdfast init`."
+
+
+class RepositoryExistsError(HoldfastError):
+    code = "repository-exists"
+    http_status = 409
+    remedy = "Nothing was changed. Choose another place, or use the repository that is there."
+
+
+class LockedError(HoldfastError):
+    code = "locked"
+    exit_code = 11
+    http_status = 423
+    retryable = True
+    remedy = "Wait for the other program, or give --retry-lock. Locks of dead programs go away by themselves."
+
+
+class LockLostError(HoldfastError):
+    code = "lock-lost"
+    exit_code = 11
+    http_status = 409
+    retryable = True
+    remedy = "Nothing was committed. Run the command again; what was already stored is used."
+
+
+class WrongPasswordError(HoldfastError):
+    code = "wrong-password"
+    exit_code = 12
+    http_status = 403
+    remedy = "Give another password (--password-file, --password-command or HOLDFAST_PASSWORD)."
+
+
+class UnknownVersionError(HoldfastError):
+    code = "unknown-version"
+    http_status = 400
+    remedy = "Nothing was changed. A newer Holdfast or restic made this repository; use that."
+
+
+class DamagedError(HoldfastError):
+    """Stored bytes are not what was written: authentication, digest or structure failed (I4)."""
+
+    code = "damaged"
+    remedy = "Run `holdfast check --read-data` to see what is hit; the next backup writes again what the source still has."
+
+
+class UnreadableError(HoldfastError):
+    """A blob, tree or snapshot that is needed is in no readable place."""
+
+    code = "unreadable"
+    remedy = DamagedError.remedy
+
+
+class SnapshotNotFoundError(HoldfastError):
+    code = "no-snapshot"
+    http_status = 404
+    remedy = "List them with `holdfast snapshots`."
+
+
+class PathNotFoundError(HoldfastError):
+    code = "no-path"
+    http_status = 404
+    remedy = "List what the snapshot holds with `holdfast ls`."
+
+
+class VerificationError(HoldfastError):
+    """What was sealed does not open to what was read; nothing of it was stored."""
+
+    code = "verification-failed"
+    remedy = "Nothing wrong was stored. This points to faulty memory or a faulty processor: test the machine."
+
+
+# --- sources ----------------------------------------------------------------------------------------------------------
+
+
+class SourceError(HoldfastError):
+    code = "source-failed"
+    remedy = "No backup was made. Check the paths; earlier backups are untouched."
+
+
+class SourceMissingError(SourceError):
+    code = "source-missing"
+
+
+class SourceEmptyError(SourceError):
+    code = "source-empty"
+    remedy = "No backup was made. If it is meant to be empty, say --allow-empty."
+
+
+class RestoreError(HoldfastError):
+    code = "restore-failed"
+    remedy = "What was restored stays. Mend the cause and run the same command again; finished files are kept."

@@ -1,0 +1,329 @@
+"""Locks that restic understands, with leases of our own, so that nobody ever unlocks by hand.
+
+A lock is a file in `locks/`. Ours says more than restic's: which run of which machine holds it and how long its lease is,
+and it is replaced every REFRESH seconds. Nobody's clock is compared with anybody else's:
+
+- a lock of this machine is dead when its process is (the start time tells a reused process number apart);
+- a lock of another Holdfast is dead when the very same file was seen for longer than its lease by our own monotonic clock;
+- a lock of restic is dead by restic's rule (process gone on the same host, or 30 minutes old), the age taken between two
+  times of the store's clock where the store has one.
+
+A holder proves that it still holds its lock right before it commits or deletes (`prove`): one that was paused past its
+lease finds its file gone, and commits nothing.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import random
+import socket
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from holdfast.core.errors import (
+    DamagedError,
+    LockedError,
+    LockLostError,
+    ObjectNotFoundError,
+    StoreError,
+)
+from holdfast.core.ids import SHORT_ID, ObjectId
+from holdfast.repo.gotext import format_time, parse_time
+from holdfast.store.contract import FileKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from holdfast.core.clock import Clock
+    from holdfast.repo.objects import Objects
+
+REFRESH = 20.0
+LEASE = 60.0
+_POLL = 1.0
+_FOREIGN_STALE = 30 * 60.0
+_SETTLE = 0.2
+"""Between writing a lock and looking again, for stores that list late."""
+
+
+class Holder(msgspec.Struct):
+    """What we add to restic's document: exactly who holds the lock."""
+
+    machine: str
+    """boot and process namespace: a process number means something only within it"""
+    started: int
+    """start time of the process in the kernel's ticks"""
+    lease: float
+
+
+class LockFile(msgspec.Struct, omit_defaults=True):
+    time: str
+    exclusive: bool
+    hostname: str
+    username: str
+    pid: int
+    uid: int = 0
+    gid: int = 0
+    holdfast: Holder | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SeenLock:
+    """A lock file as found. `file` is None where it cannot be read."""
+
+    id: ObjectId
+    file: LockFile | None
+    mtime: int
+
+    def describe(self) -> str:
+        if self.file is None:
+            return f"an unreadable lock {self.id[:SHORT_ID]}"
+        kind = "exclusively " if self.file.exclusive else ""
+        return f"locked {kind}by process {self.file.pid} on {self.file.hostname} ({self.file.username})"
+
+
+def machine_identity() -> str:
+    """Tells this boot and process namespace from every other; empty where the system does not say."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def process_start(pid: int) -> int | None:
+    """Start time of a live process in ticks, None where there is none (a zombie counts as none)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in {b"Z", b"X"} else int(fields[19])
+
+
+def _process_exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+class _Watch:
+    """What one waiting process has seen of others' locks, and since when, by its own monotonic clock."""
+
+    def __init__(self, objects: Objects, clock: Clock) -> None:
+        self._objects = objects
+        self._clock = clock
+        self._since: dict[ObjectId, float] = {}
+        self._read: dict[ObjectId, LockFile | None] = {}
+
+    def look(self, *, besides: ObjectId | None) -> list[SeenLock]:
+        """All locks but one's own."""
+        seen = []
+        for item in list(self._objects.store.list(FileKind.LOCK)):
+            name = ObjectId(item.name)
+            if name == besides:
+                continue
+            if name not in self._read:
+                try:
+                    document = self._objects.load(FileKind.LOCK, name)
+                    self._read[name] = msgspec.json.decode(document, type=LockFile)
+                except ObjectNotFoundError:
+                    continue  # released while we looked
+                except (DamagedError, msgspec.DecodeError):
+                    self._read[name] = None
+            self._since.setdefault(name, self._clock.monotonic())
+            seen.append(SeenLock(name, self._read[name], item.mtime))
+        return seen
+
+    def watched(self, lock: SeenLock) -> float:
+        return self._clock.monotonic() - self._since[lock.id]
+
+    def verdict(self, lock: SeenLock, store_now: int) -> bool | None:
+        """True: its holder lives. False: dead. None: only watching on will tell."""
+        file = lock.file
+        if file is None:
+            return None if self.watched(lock) < LEASE else False
+        if file.holdfast is not None:
+            return self._verdict_on_ours(lock, file, file.holdfast)
+        if file.hostname == socket.gethostname() and not _process_exists(file.pid):
+            return False
+        ages = [(self._clock.now() - parse_time(file.time)) / 1e9]
+        if lock.mtime and store_now:
+            ages.append((store_now - lock.mtime) / 1e9)
+        return min(ages) < _FOREIGN_STALE
+
+    def _verdict_on_ours(self, lock: SeenLock, file: LockFile, holder: Holder) -> bool | None:
+        if holder.machine and holder.machine == machine_identity():
+            return process_start(file.pid) == holder.started
+        return None if self.watched(lock) < holder.lease * 1.25 else False
+
+
+class Lock:
+    """A lock that is held. Make one with `acquire`."""
+
+    def __init__(self, objects: Objects, clock: Clock, *, exclusive: bool) -> None:
+        self._objects = objects
+        self._clock = clock
+        self.exclusive = exclusive
+        self._guard = threading.Lock()
+        self._failure: StoreError | None = None
+        self._id = self._write()
+
+    def _write(self) -> ObjectId:
+        self._refreshed = self._clock.monotonic()
+        pid = os.getpid()
+        file = LockFile(
+            time=format_time(self._clock.now()),
+            exclusive=self.exclusive,
+            hostname=socket.gethostname(),
+            username=getpass.getuser(),
+            pid=pid,
+            uid=os.getuid(),
+            gid=os.getgid(),
+            holdfast=Holder(machine_identity(), process_start(pid) or 0, LEASE),
+        )
+        return self._objects.save(FileKind.LOCK, msgspec.json.encode(file))
+
+    @property
+    def id(self) -> ObjectId:
+        return self._id
+
+    def refresh(self) -> None:
+        """Replaces the lock file by a fresh one.
+
+        Raises:
+            LockLostError: the old one is gone: somebody judged us dead.
+        """
+        with self._guard:
+            old = self._id
+            self._id = self._write()
+            try:
+                self._objects.store.remove(FileKind.LOCK, old)
+            except ObjectNotFoundError as error:
+                raise LockLostError("the lock of this run was taken away while it was paused") from error
+
+    @contextmanager
+    def refreshing(self) -> Iterator[None]:
+        """Keeps the lock fresh in a thread of its own. Fork worker processes before entering."""
+        stop = threading.Event()
+
+        def keep_fresh() -> None:
+            while not stop.wait(REFRESH):
+                try:
+                    self.refresh()
+                except StoreError as error:
+                    self._failure = error  # the next refresh may succeed; `prove` decides
+                except LockLostError:
+                    return  # `prove` tells the one who works
+
+        thread = threading.Thread(target=keep_fresh, name="lock-refresh", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def prove(self) -> None:
+        """To be called right before a commit or a deletion.
+
+        Raises:
+            LockLostError: the lease ran out, or the lock file is gone.
+        """
+        with self._guard:
+            idle = self._clock.monotonic() - self._refreshed
+            if idle > LEASE:
+                cause = f" ({self._failure.message})" if self._failure else ""
+                raise LockLostError(f"the lock of this run was not refreshed for {idle:.0f} seconds{cause}")
+            try:
+                self._objects.store.stat(FileKind.LOCK, self._id)
+            except ObjectNotFoundError as error:
+                raise LockLostError("the lock of this run was taken away while it was paused") from error
+
+    def release(self) -> None:
+        """Removes the lock file; one that is gone already is well."""
+        with self._guard:
+            try:
+                self._objects.store.remove(FileKind.LOCK, self._id)
+            except ObjectNotFoundError:
+                pass
+
+
+def acquire(
+    objects: Objects,
+    *,
+    exclusive: bool,
+    clock: Clock,
+    wait: float = 0.0,
+    on_wait: Callable[[str], None] = lambda _: None,
+) -> Lock:
+    """Takes a lock. Locks of dead holders are removed on the way; finding out may take one lease.
+
+    `wait`: how many seconds to wait for live holders. `on_wait` is told, once, for whom.
+
+    Raises:
+        LockedError: a live holder is in the way.
+    """
+    watch = _Watch(objects, clock)
+    deadline = clock.monotonic() + wait
+    mine: Lock | None = None
+    told = False
+    while True:
+        seen = watch.look(besides=mine.id if mine else None)
+        blocking = _blocking(objects, watch, seen, mine, exclusive=exclusive)
+        if not blocking:
+            if mine is not None:
+                return mine
+            mine = Lock(objects, clock, exclusive=exclusive)
+            clock.sleep(0 if objects.store.properties.local else _SETTLE)
+            continue
+        if mine is not None:
+            mine.release()  # two came at once: step back, each for a different while
+            mine = None
+            clock.sleep(random.uniform(0, _SETTLE * 5))  # noqa: S311  jitter
+        alive = [lock for lock, verdict in blocking if verdict]
+        if alive and clock.monotonic() >= deadline:
+            raise LockedError(f"the repository is {alive[0].describe()}")
+        if not told:
+            on_wait(f"the repository is {blocking[0][0].describe()}; waiting for it or for its lease to end")
+            told = True
+        clock.sleep(_POLL)
+
+
+def _blocking(
+    objects: Objects, watch: _Watch, seen: list[SeenLock], mine: Lock | None, *, exclusive: bool
+) -> list[tuple[SeenLock, bool | None]]:
+    """The locks in our way with the verdict on each; those of the dead are removed."""
+    store_now = objects.store.stat(FileKind.LOCK, mine.id).mtime if mine else 0
+    blocking: list[tuple[SeenLock, bool | None]] = []
+    for lock in seen:
+        if not exclusive and lock.file is not None and not lock.file.exclusive:
+            continue
+        verdict = watch.verdict(lock, store_now)
+        if verdict is False:
+            try:
+                objects.store.remove(FileKind.LOCK, lock.id)
+            except ObjectNotFoundError:
+                pass
+        else:
+            blocking.append((lock, verdict))
+    return blocking
+
+
+def remove_stale(objects: Objects, clock: Clock) -> int:
+    """Removes the locks that are known to be dead right now, without waiting; how many."""
+    watch = _Watch(objects, clock)
+    removed = 0
+    for lock in watch.look(besides=None):
+        if watch.verdict(lock, 0) is False:
+            objects.store.remove(FileKind.LOCK, lock.id)
+            removed += 1
+    return removed

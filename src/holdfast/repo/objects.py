@@ -1,0 +1,96 @@
+"""Sealed documents of a repository: config, snapshots, indexes, locks. Each file's name is the SHA-256 of what is stored."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from typing import TYPE_CHECKING
+
+from holdfast.core.errors import DamagedError, ObjectExistsError
+from holdfast.core.ids import SHORT_ID, ObjectId
+from holdfast.repo.codec import MAX_TREE, Codec
+from holdfast.repo.crypto import Cipher
+from holdfast.store.contract import CONFIG_NAME, FileKind
+
+if TYPE_CHECKING:
+    from holdfast.repo.crypto import Key
+    from holdfast.store.contract import Store
+
+_ZSTD_DOCUMENT = 2
+_JSON_BEGINS = (ord("{"), ord("["))
+NOUNS = {
+    FileKind.CONFIG: "the config",
+    FileKind.KEY: "key",
+    FileKind.LOCK: "lock",
+    FileKind.SNAPSHOT: "snapshot",
+    FileKind.INDEX: "index",
+    FileKind.PACK: "pack",
+}
+
+
+class Objects:
+    """Reads and writes sealed documents. Safe for threads: ciphers and codecs are kept one for each."""
+
+    def __init__(self, store: Store, key: Key, *, version: int) -> None:
+        self.store = store
+        self.key = key
+        self.version = version
+        self._local = threading.local()
+
+    @property
+    def cipher(self) -> Cipher:
+        """This thread's own."""
+        cipher: Cipher | None = getattr(self._local, "cipher", None)
+        if cipher is None:
+            cipher = self._local.cipher = Cipher(self.key)
+        return cipher
+
+    @property
+    def codec(self) -> Codec:
+        """This thread's own, for reading."""
+        codec: Codec | None = getattr(self._local, "codec", None)
+        if codec is None:
+            codec = self._local.codec = Codec()
+        return codec
+
+    def load(self, kind: FileKind, name: str) -> bytes:
+        """The plain document.
+
+        Raises:
+            ObjectNotFoundError: there is none.
+            DamagedError: content and name, or content and seal, do not agree.
+        """
+        raw = self.store.get(kind, name)
+        if kind is not FileKind.CONFIG and hashlib.sha256(raw).hexdigest() != name:
+            raise DamagedError(
+                f"{NOUNS[kind]} {name[:SHORT_ID]} is damaged: its content does not match its name"
+            )
+        try:
+            document = self.cipher.open(raw)
+            return document if kind is FileKind.CONFIG else self._unpacked(document)
+        except DamagedError as error:
+            raise DamagedError(f"{NOUNS[kind]} {name[:SHORT_ID]}: {error.message}") from error
+
+    def _unpacked(self, document: bytes) -> bytes:
+        if not document or document[0] in _JSON_BEGINS:
+            return document
+        if document[0] != _ZSTD_DOCUMENT:
+            raise DamagedError("unknown encoding of a document")
+        return self.codec.inflate(memoryview(document)[1:], MAX_TREE)
+
+    def save(self, kind: FileKind, document: bytes) -> ObjectId:
+        """Seals and stores a document, durable before it returns; its name."""
+        body = document
+        if kind is not FileKind.CONFIG and self.version > 1:
+            body = bytes([_ZSTD_DOCUMENT]) + self.codec.frame(document)
+        sealed = self.cipher.seal(body)
+        if self.cipher.open(sealed) != body:
+            raise DamagedError("a sealed document does not open to what was sealed; nothing was stored")
+        name = CONFIG_NAME if kind is FileKind.CONFIG else hashlib.sha256(sealed).hexdigest()
+        try:
+            self.store.put(kind, name, sealed)
+        except ObjectExistsError:
+            if kind is FileKind.CONFIG:
+                raise
+            # The name is the digest of these very bytes with their fresh iv: a retried upload that had landed.
+        return ObjectId(name)

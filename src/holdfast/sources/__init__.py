@@ -1,0 +1,1 @@
+"""Where data comes from, as a stream of entries."""

@@ -1,0 +1,1 @@
+"""The archiver of REST APIs."""

@@ -1,0 +1,1 @@
+"""Bytes by name: where repositories lie."""

@@ -1,0 +1,115 @@
+"""What every store promises. One conformance suite, `holdfast.testing.store_contract`, holds all of them to it.
+
+Objects are named by kind and name as in restic's repository layout; a store maps that to its own paths. Objects are
+immutable: written whole, read in ranges, removed. The only thing ever replaced is nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class FileKind(StrEnum):
+    """The folders of restic's repository layout. `CONFIG` is a single file whose name is "config"."""
+
+    CONFIG = "config"
+    KEY = "keys"
+    LOCK = "locks"
+    SNAPSHOT = "snapshots"
+    INDEX = "index"
+    PACK = "data"
+
+
+CONFIG_NAME = "config"
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    name: str
+    size: int
+    mtime: int
+    """Nanoseconds, by the store's own clock; only ever compared with other times of the same store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Properties:
+    """What callers may rely on beyond the contract, instead of asking what kind of store it is."""
+
+    put_if_absent: bool
+    """`put` of an existing name is refused atomically (else: checked first, then written)."""
+    local: bool
+    """Reads cost microseconds: no cache wanted."""
+    connections: int
+    """Parallel requests that pay."""
+
+
+class Store(Protocol):
+    """Obligations, in which "durable" means that it survives a power failure right after the call returns.
+
+    - All methods may be called from several threads and processes at once.
+    - Errors are `StoreError` and its kinds only, never a library's own. `retryable` says whether another try can help.
+    - Names are checked at the door: 64 hexadecimal digits (or "config" for CONFIG); anything else is a `ValueError`.
+      Whatever else lies in a store's folders is not ours: never listed, never touched.
+    """
+
+    address: str
+    """Where it is, for people; without secrets."""
+
+    properties: Properties
+
+    def create(self) -> None:
+        """Makes the folders a repository needs; doing it twice is well."""
+        ...
+
+    def put(self, kind: FileKind, name: str, data: bytes | memoryview) -> None:
+        """Stores an object whole and durable, or not at all: no reader ever sees a part of it.
+
+        Raises:
+            ObjectExistsError: the name is taken (the object there is left as it is).
+            StorageFullError: no room; what was half-written is gone.
+        """
+        ...
+
+    def get(self, kind: FileKind, name: str) -> bytes:
+        """The whole object.
+
+        Raises:
+            ObjectNotFoundError: there is none.
+        """
+        ...
+
+    def get_range(self, kind: FileKind, name: str, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes from `offset`; a negative offset counts from the end.
+
+        Raises:
+            ObjectNotFoundError: there is none.
+            StoreError: it is shorter than that. A short read is never returned.
+        """
+        ...
+
+    def stat(self, kind: FileKind, name: str) -> Stat:
+        """Raises ObjectNotFoundError where there is none."""
+        ...
+
+    def list(self, kind: FileKind) -> Iterator[Stat]:
+        """Each object of the kind exactly once, in any order; names that are none of ours are passed over."""
+        ...
+
+    def remove(self, kind: FileKind, name: str) -> None:
+        """Removes, durable.
+
+        Raises:
+            ObjectNotFoundError: there was none.
+        """
+        ...
+
+    def sweep(self, older_than: float) -> int:
+        """Removes what interrupted writers left behind (never a whole object) and is older than so many seconds; how many."""
+        ...
+
+    def close(self) -> None: ...
