@@ -1,7 +1,7 @@
-"""What every store promises. One conformance suite, `holdfast.testing.store_contract`, holds all of them to it.
+"""What every store promises; `holdfast.testing.store_contract` holds all of them to it.
 
-Objects are named by kind and name as in restic's repository layout; a store maps that to its own paths. Objects are
-immutable: written whole, read in ranges, removed. The only thing ever replaced is nothing.
+Objects are named by kind and name as in restic's repository layout; a store maps that to its own
+paths. Objects are immutable: written whole, read in ranges, removed. Nothing is ever replaced.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class FileKind(StrEnum):
-    """The folders of restic's repository layout. `CONFIG` is a single file whose name is "config"."""
+    """The folders of restic's repository layout. `CONFIG` is a single file, named "config"."""
 
     CONFIG = "config"
     KEY = "keys"
@@ -33,7 +33,10 @@ class Stat:
     name: str
     size: int
     mtime: int
-    """Nanoseconds, by the store's own clock; only ever compared with other times of the same store."""
+    """Nanoseconds by the store's own clock, to be compared with other times of the same store only.
+
+    0 where a store does not tell.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +52,23 @@ class Properties:
 
 
 class Store(Protocol):
-    """Obligations, in which "durable" means that it survives a power failure right after the call returns.
+    """Obligations, where "durable" means: survives a power failure right after the call returns.
 
     - All methods may be called from several threads and processes at once.
-    - Errors are `StoreError` and its kinds only, never a library's own. `retryable` says whether another try can help.
-    - Names are checked at the door: 64 hexadecimal digits (or "config" for CONFIG); anything else is a `ValueError`.
-      Whatever else lies in a store's folders is not ours: never listed, never touched.
+    - Errors are `StoreError` and its kinds only, never a library's own. `retryable` says whether
+      another try can help.
+    - Names are checked at the door: 64 hexadecimal digits (or "config" for CONFIG); anything else
+      is a `ValueError`. Whatever else lies in a store's folders is not ours: never listed, never
+      touched.
     """
 
     address: str
     """Where it is, for people; without secrets."""
 
-    properties: Properties
+    @property
+    def properties(self) -> Properties:
+        """Ask again when it matters: some stores learn what they can do from their first put."""
+        ...
 
     def create(self) -> None:
         """Makes the folders a repository needs; doing it twice is well."""
@@ -97,7 +105,7 @@ class Store(Protocol):
         ...
 
     def list(self, kind: FileKind) -> Iterator[Stat]:
-        """Each object of the kind exactly once, in any order; names that are none of ours are passed over."""
+        """Each object of the kind exactly once, in any order; names not ours are passed over."""
         ...
 
     def remove(self, kind: FileKind, name: str) -> None:
@@ -109,7 +117,10 @@ class Store(Protocol):
         ...
 
     def sweep(self, older_than: float) -> int:
-        """Removes what interrupted writers left behind (never a whole object) and is older than so many seconds; how many."""
+        """Removes what interrupted writers left behind more than so many seconds ago; how many.
+
+        Never a whole object.
+        """
         ...
 
     def close(self) -> None: ...
