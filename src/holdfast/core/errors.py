@@ -95,6 +95,38 @@ class UnsupportedStoreError(StoreError):
     remedy = "Write a directory, s3:..., or rest:http(s)://... address."
 
 
+# --- network ----------------------------------------------------------------------------------------------------------
+
+
+class NetworkError(HoldfastError):
+    """No answer: the name is unknown, the connection failed, broke or was too slow."""
+
+    code = "network-failed"
+    http_status = 502
+    retryable = True
+    remedy = "Check the address and the connection, and run again."
+
+
+class CertificateError(NetworkError):
+    code = "certificate-refused"
+    retryable = False
+    remedy = "If the server's certificate comes from your own authority, give that with --cacert."
+
+
+class RedirectError(NetworkError):
+    code = "redirect-refused"
+    retryable = False
+    remedy = "Write the address that it really is at."
+
+
+class EgressDeniedError(HoldfastError):
+    """The address is one that requests may not go to."""
+
+    code = "egress-denied"
+    http_status = 403
+    remedy = "Nothing was sent. Name a public address, or have the administrator allow that network."
+
+
 # --- repositories -----------------------------------------------------------------------------------------------------
 
 
@@ -193,3 +225,64 @@ class SourceEmptyError(SourceError):
 class RestoreError(HoldfastError):
     code = "restore-failed"
     remedy = "What was restored stays. Mend the cause and run the same command again; finished files are kept."
+
+
+# --- REST archiver ----------------------------------------------------------------------------------------------------
+
+
+class NoProjectError(HoldfastError):
+    code = "no-project"
+    http_status = 404
+    remedy = "Go to a project's folder, name one with -p, or make one with `holdfast api create NAME`."
+
+
+class ProjectError(HoldfastError):
+    """The project's configuration cannot be used."""
+
+    code = "project-invalid"
+    http_status = 400
+    remedy = "Nothing was fetched. `holdfast api validate-config` lists every mistake at once."
+
+
+class ProjectBusyError(LockedError):
+    code = "project-busy"
+    remedy = "Another run of this project is at work. Wait for it; a dead one holds nothing."
+
+
+class NothingStoredError(HoldfastError):
+    code = "nothing-stored"
+    http_status = 404
+    remedy = "Collect first with `holdfast api run`."
+
+
+class FetchError(HoldfastError):
+    """The API did not give what was asked, for good or after all tries."""
+
+    code = "fetch-failed"
+    http_status = 502
+    remedy = "What was fetched is kept; the archive is untouched. Run again to go on from here."
+
+
+class UnreachableError(FetchError):
+    code = "unreachable"
+    retryable = True
+
+
+class TlsError(FetchError):
+    code = "tls-failed"
+
+
+class AnswerError(FetchError):
+    """The API answered with something that is not the data: a login page, an error object, another shape."""
+
+    code = "bad-answer"
+
+
+class AuthError(FetchError):
+    code = "auth-failed"
+    remedy = "Check the [auth] section and that its secrets are still valid. The archive is untouched."
+
+
+class HookError(HoldfastError):
+    code = "hook-failed"
+    remedy = "Mend the script. What was fetched is kept; the archive is untouched."
