@@ -83,12 +83,11 @@ def _stretch(password: Secret, *, salt: bytes, n: int, r: int, p: int) -> Key:
 
 
 def _seal_master(master: Key, password: Secret, salt: bytes) -> str:
+    def text(raw: bytes) -> str:
+        return base64.b64encode(raw).decode()
+
     document = msgspec.json.encode(
-        {
-            "mac": {"k": base64.b64encode(master.mac_k), "r": base64.b64encode(master.mac_r)},
-            "encrypt": base64.b64encode(master.encrypt),
-        },
-        enc_hook=None,
+        _MasterKey(_MacKey(text(master.mac_k), text(master.mac_r)), text(master.encrypt))
     )
     stretched = _stretch(password, salt=salt, n=SCRYPT_N, r=SCRYPT_R, p=SCRYPT_P)
     return base64.b64encode(Cipher(stretched).seal(document)).decode()
