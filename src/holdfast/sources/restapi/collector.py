@@ -98,13 +98,18 @@ class Collector:
         """What this run has stored under a name."""
         return self.ledger.response(self.run.id, name)
 
-    def body(self, name: str) -> bytes:
-        """The bytes of something this run has stored."""
+    def read(self, name: str) -> bytes | None:
+        """What is stored under a name, by this run or, when extending, before it; None for
+        nothing.
+        """
         response = self.ledger.response(self.run.id, name)
-        if response is None or not response.end:
-            return self.published.read(response.member if response else name)
-        with self._path.open("rb") as archive:
-            return zipformat.read_member(archive, member_of(response))
+        if response is not None and response.end:
+            with self._path.open("rb") as archive:
+                return zipformat.read_member(archive, member_of(response))
+        member = response.member if response else name
+        if (response or self.keep) and self.published.has(member):
+            return self.published.read(member)
+        return None
 
     def add(
         self,
@@ -230,8 +235,9 @@ class Collector:
         return Response(
             run=self.run.id, archive=self.label, name=member.name, member=member.name,
             number=number, method=member.method, crc=member.crc, packed=member.packed,
-            size=member.size, offset=member.offset, end=zipformat.end_of(member, wide=wide), time=member.time,
-            sha256=sha256, records=records, digest=digest, evidence=_json(evidence),
+            size=member.size, offset=member.offset, end=zipformat.end_of(member, wide=wide),
+            time=member.time, sha256=sha256, records=records, digest=digest,
+            evidence=_json(evidence),
         )  # fmt: skip
 
     def _store(self, response: Response) -> None:
