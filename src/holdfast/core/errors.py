@@ -1,7 +1,9 @@
 """The one registry of errors that people meet.
 
-Every class carries a stable code, the exit code of the command line, the HTTP status of the faces, whether trying again
-can help, and one sentence on what to do. The message says what happened. Exit codes follow restic's published table:
+Every class carries a stable code, the exit code of the command line, the HTTP status of the
+faces, whether trying again
+can help, and one sentence on what to do. The message says what happened. Exit codes follow
+restic's published table:
 0 success, 1 failure, 3 partial, 10 no repository, 11 locked, 12 wrong password, 130 interrupted.
 """
 
@@ -45,7 +47,8 @@ class InterruptedByUserError(HoldfastError):
     remedy = "Nothing is damaged. Run the command again; what was already stored is used."
 
 
-# --- stores -----------------------------------------------------------------------------------------------------------
+# --- stores -------------------------------------------------------------------------------------
+# ----------------------
 
 
 class StoreError(HoldfastError):
@@ -95,7 +98,8 @@ class UnsupportedStoreError(StoreError):
     remedy = "Write a directory, s3:..., or rest:http(s)://... address."
 
 
-# --- network ----------------------------------------------------------------------------------------------------------
+# --- network ------------------------------------------------------------------------------------
+# ----------------------
 
 
 class NetworkError(HoldfastError):
@@ -113,6 +117,12 @@ class CertificateError(NetworkError):
     remedy = "If the server's certificate comes from your own authority, give that with --cacert."
 
 
+class HostNotFoundError(NetworkError):
+    code = "host-not-found"
+    retryable = False
+    remedy = "Check how the name is written, and the name server."
+
+
 class RedirectError(NetworkError):
     code = "redirect-refused"
     retryable = False
@@ -124,10 +134,13 @@ class EgressDeniedError(HoldfastError):
 
     code = "egress-denied"
     http_status = 403
-    remedy = "Nothing was sent. Name a public address, or have the administrator allow that network."
+    remedy = (
+        "Nothing was sent. Name a public address, or have the administrator allow that network."
+    )
 
 
-# --- repositories -----------------------------------------------------------------------------------------------------
+# --- repositories -------------------------------------------------------------------------------
+# ----------------------
 
 
 class NoRepositoryError(HoldfastError):
@@ -205,7 +218,8 @@ class VerificationError(HoldfastError):
     remedy = "Nothing wrong was stored. This points to faulty memory or a faulty processor: test the machine."
 
 
-# --- sources ----------------------------------------------------------------------------------------------------------
+# --- sources ------------------------------------------------------------------------------------
+# ----------------------
 
 
 class SourceError(HoldfastError):
@@ -227,13 +241,16 @@ class RestoreError(HoldfastError):
     remedy = "What was restored stays. Mend the cause and run the same command again; finished files are kept."
 
 
-# --- REST archiver ----------------------------------------------------------------------------------------------------
+# --- REST archiver ------------------------------------------------------------------------------
+# ----------------------
 
 
 class NoProjectError(HoldfastError):
     code = "no-project"
     http_status = 404
-    remedy = "Go to a project's folder, name one with -p, or make one with `holdfast api create NAME`."
+    remedy = (
+        "Go to a project's folder, name one with -p, or make one with `holdfast api create NAME`."
+    )
 
 
 class ProjectError(HoldfastError):
@@ -262,6 +279,13 @@ class FetchError(HoldfastError):
     http_status = 502
     remedy = "What was fetched is kept; the archive is untouched. Run again to go on from here."
 
+    def __init__(
+        self, message: str, *, status: int | None = None, remedy: str | None = None
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.status = status
+        """HTTP status, where there was an answer."""
+
 
 class UnreachableError(FetchError):
     code = "unreachable"
@@ -273,16 +297,27 @@ class TlsError(FetchError):
 
 
 class AnswerError(FetchError):
-    """The API answered with something that is not the data: a login page, an error object, another shape."""
+    """The API answered with something that is not the data: a login page, an error object,
+    another shape.
+    """
 
     code = "bad-answer"
 
 
 class AuthError(FetchError):
     code = "auth-failed"
-    remedy = "Check the [auth] section and that its secrets are still valid. The archive is untouched."
+    remedy = (
+        "Check the [auth] section and that its secrets are still valid. The archive is untouched."
+    )
 
 
 class HookError(HoldfastError):
     code = "hook-failed"
     remedy = "Mend the script. What was fetched is kept; the archive is untouched."
+
+
+class ExportError(HoldfastError):
+    code = "export-failed"
+    remedy = (
+        "The archive is untouched and no partial file was left. Check the target and export again."
+    )

@@ -49,12 +49,15 @@ class Properties:
     """Reads cost microseconds: no cache wanted."""
     connections: int
     """Parallel requests that pay."""
+    forkable: bool = True
+    """Processes forked from the one that opened the store can use it too."""
 
 
 class Store(Protocol):
     """Obligations, where "durable" means: survives a power failure right after the call returns.
 
-    - All methods may be called from several threads and processes at once.
+    - All methods may be called from several threads at once, by several processes that opened the
+      store themselves, and by forked ones where `properties.forkable`.
     - Errors are `StoreError` and its kinds only, never a library's own. `retryable` says whether
       another try can help.
     - Names are checked at the door: 64 hexadecimal digits (or "config" for CONFIG); anything else

@@ -21,7 +21,7 @@ class MemoryStore:
 
     def __init__(self, *, clock: Clock | None = None) -> None:
         self.address = "memory:"
-        self.properties = Properties(put_if_absent=True, local=True, connections=2)
+        self.properties = Properties(put_if_absent=True, local=True, connections=2, forkable=False)
         self._clock = clock or SystemClock()
         self._lock = Lock()
         self._objects: dict[tuple[FileKind, str], tuple[bytes, int]] = {}
