@@ -1,0 +1,349 @@
+"""`holdfast backup`: files, folders or a stream become a snapshot."""
+
+import getpass
+import os
+import socket
+import time as clock
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from holdfast import __version__
+from holdfast.cli import options, repository, targets
+from holdfast.cli import settings as settings_of
+from holdfast.cli.output import Output
+from holdfast.cli.settings import Settings, env
+from holdfast.cli.snapshots import parse_group_by
+from holdfast.core.errors import PartialError, UsageError
+from holdfast.core.outcome import Outcome
+from holdfast.core.units import parse_size
+
+if TYPE_CHECKING:
+    from holdfast.cli.totals import Totals
+    from holdfast.core.source import Source
+    from holdfast.repo.backup import BackupOptions
+    from holdfast.repo.repository import Repository
+    from holdfast.repo.sealing import SealingPlan
+    from holdfast.repo.snapshot import Snapshot
+    from holdfast.sources.files import Filters
+
+_LISTED = 10
+"""Unreadable paths that the last error names; all of them were told while the backup ran."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What to read."""
+
+    source: "Source"
+    excludes: tuple[str, ...]
+    totals: "Totals | None"
+
+
+def backup(
+    ctx: typer.Context,
+    *,
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PATH]...", help="Files and folders; or a command with its arguments."
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", "-e", metavar="PATTERN", help="Leave out.")
+    ] = None,
+    iexclude: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="Leave out, whatever the case.")
+    ] = None,
+    exclude_file: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="Read patterns to leave out from a file."),
+    ] = None,
+    iexclude_file: Annotated[
+        list[str] | None, typer.Option(metavar="FILE", help="The same, whatever the case.")
+    ] = None,
+    exclude_caches: Annotated[
+        bool, typer.Option("--exclude-caches", help="Leave out what lies beside a CACHEDIR.TAG.")
+    ] = False,
+    exclude_if_present: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[:HEADER]", help="Leave out what lies beside such a file that begins so."
+        ),
+    ] = None,
+    exclude_larger_than: Annotated[
+        str, typer.Option(metavar="SIZE", help="Leave out larger files, like 500M.")
+    ] = "",
+    one_file_system: Annotated[
+        bool, typer.Option("--one-file-system", "-x", help="Do not cross into other file systems.")
+    ] = False,
+    files_from: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="Read patterns of what to back up; - is stdin."),
+    ] = None,
+    files_from_verbatim: Annotated[
+        list[str] | None, typer.Option(metavar="FILE", help="Read names, one a line.")
+    ] = None,
+    files_from_raw: Annotated[
+        list[str] | None, typer.Option(metavar="FILE", help="Read names, each ended by NUL.")
+    ] = None,
+    stdin: Annotated[bool, typer.Option("--stdin", help="Back standard input up.")] = False,
+    stdin_from_command: Annotated[
+        bool,
+        typer.Option(
+            "--stdin-from-command",
+            help="Back up what the command prints; if it fails, there is no snapshot.",
+        ),
+    ] = False,
+    stdin_filename: Annotated[
+        str, typer.Option(metavar="NAME", help="What the stream is called in the snapshot.")
+    ] = "stdin",
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="TAG[,TAG...]", help="Tags of the new snapshot.")
+    ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            "--host", "-H", metavar="HOST", envvar=env("HOST"), help="Host of the new snapshot."
+        ),
+    ] = None,
+    time: Annotated[
+        str,
+        typer.Option(metavar="TIME", help="Time of the new snapshot, like '2026-11-01 22:08:41'."),
+    ] = "now",
+    parent: Annotated[
+        str | None, typer.Option(metavar="SNAPSHOT", help="Compare with this one, not the last.")
+    ] = None,
+    group_by: Annotated[
+        str,
+        typer.Option(
+            "--group-by", "-g", metavar="GROUP", help="What the last one must share with the new."
+        ),
+    ] = "host,paths",
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Read everything again, whatever has changed.")
+    ] = False,
+    ignore_inode: Annotated[
+        bool, typer.Option("--ignore-inode", help="A new inode number is no change.")
+    ] = False,
+    ignore_ctime: Annotated[
+        bool, typer.Option("--ignore-ctime", help="A new ctime is no change.")
+    ] = False,
+    with_atime: Annotated[bool, typer.Option("--with-atime", help="Keep access times.")] = False,
+    allow_empty: Annotated[
+        bool, typer.Option("--allow-empty", help="An empty folder that held data before is meant.")
+    ] = False,
+    skip_if_unchanged: Annotated[
+        bool, typer.Option("--skip-if-unchanged", help="Make no snapshot where nothing changed.")
+    ] = False,
+    no_scan: Annotated[
+        bool, typer.Option("--no-scan", help="Do not count beforehand how much there is.")
+    ] = False,
+    read_concurrency: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            envvar=env("READ_CONCURRENCY"),
+            help="Worker processes (default: one a core).",
+        ),
+    ] = 0,
+    dry_run: options.DryRun = False,
+) -> None:
+    """Makes a snapshot. What is stored already is not stored again; unchanged files are not even read.
+
+    Ends with 3 where something could not be read: it is listed, and the rest is safe.
+    """
+    from holdfast.cli.backup_report import BackupReport
+    from holdfast.repo.backup import BackupOptions, back_up
+    from holdfast.repo.gotext import format_time
+
+    settings = settings_of.of(ctx)
+    output = Output(settings)
+    streamed = stdin or stdin_from_command
+    if streamed and (files_from or files_from_raw or files_from_verbatim or (stdin and paths)):
+        raise UsageError("a stream and files cannot be backed up together")
+    with repository.opened(settings, output) as opened:
+        if streamed:
+            reading = _stream(stdin_filename, paths or [] if stdin_from_command else None)
+        else:
+            named = targets.collect(
+                paths or [],
+                patterns=files_from or (),
+                verbatim=files_from_verbatim or (),
+                raw=files_from_raw or (),
+            )
+            filters = _filters(
+                exclude, iexclude, exclude_file, iexclude_file, exclude_if_present,
+                exclude_caches=exclude_caches,
+                larger_than=exclude_larger_than,
+                one_file_system=one_file_system,
+                opened=opened,
+            )  # fmt: skip
+            watched = not output.quiet and (output.json or output.stderr.isatty())
+            reading = _files(named, filters, count=watched and not no_scan)
+        hostname = host or socket.gethostname()
+        tags = tuple(dict.fromkeys(name for text in tag or () for name in text.split(",") if name))
+        at = _parse_time(time)
+        chosen = BackupOptions(
+            hostname=hostname,
+            username=getpass.getuser(),
+            uid=os.getuid(),
+            gid=os.getgid(),
+            tags=tags,
+            excludes=reading.excludes,
+            time=at,
+            ignore_inode=ignore_inode,
+            ignore_ctime=ignore_ctime,
+            with_atime=with_atime,
+            allow_empty=allow_empty,
+            skip_if_unchanged=skip_if_unchanged,
+            dry_run=dry_run,
+            program_version=f"holdfast {__version__}",
+            sealing=_sealing(settings, read_concurrency),
+        )
+        began = format_time(opened.clock.now())
+        with (
+            BackupReport(output, reading.totals) as report,
+            repository.locked(opened, settings, output, refreshing=False) as lock,
+        ):
+            if not force:
+                chosen = _with_parent(opened, chosen, reading, parent, group_by)
+            report.parent(chosen.parent)
+            result = back_up(opened, reading.source, chosen, observer=report, lock=lock)
+        report.summary(result, dry_run=dry_run, began=began, ended=format_time(opened.clock.now()))
+    if result.outcome is Outcome.PARTIAL:
+        count = len(result.problems)
+        shown = ", ".join(output.shown(problem.path) for problem in result.problems[:_LISTED])
+        more = f" and {count - _LISTED} more" if count > _LISTED else ""
+        raise PartialError(f"{count} of the source could not be read as they are: {shown}{more}")
+
+
+def _with_parent(
+    opened: "Repository",
+    chosen: "BackupOptions",
+    reading: _Reading,
+    parent: str | None,
+    group_by: str,
+) -> "BackupOptions":
+    """With the snapshot that was named, or the last one of the same group that is not newer."""
+    from dataclasses import replace
+
+    from holdfast.repo.repository import Refused
+    from holdfast.repo.snapshot import choose
+
+    if parent:
+        return replace(chosen, parent=choose(opened.snapshots(), parent)[0])
+    by = parse_group_by(group_by)
+    paths = sorted(root.decode("utf-8", "replace") for root in reading.source.roots)
+    limit = chosen.time if chosen.time is not None else opened.clock.now()
+    refused: list[Refused] = []  # a damaged snapshot is no reason not to back up
+
+    def fits(snapshot: "Snapshot") -> bool:
+        return (
+            snapshot.time <= limit
+            and ("host" not in by or snapshot.file.hostname == chosen.hostname)
+            and ("paths" not in by or sorted(snapshot.file.paths) == paths)
+            and ("tags" not in by or sorted(snapshot.tags) == sorted(chosen.tags))
+        )
+
+    fitting = filter(fits, opened.snapshots(refused))
+    return replace(chosen, parent=max(fitting, key=lambda snapshot: snapshot.time, default=None))
+
+
+def _filters(
+    exclude: Sequence[str] | None,
+    iexclude: Sequence[str] | None,
+    exclude_file: Sequence[str] | None,
+    iexclude_file: Sequence[str] | None,
+    exclude_if_present: Sequence[str] | None,
+    *,
+    exclude_caches: bool,
+    larger_than: str,
+    one_file_system: bool,
+    opened: "Repository",
+) -> "Filters":
+    from holdfast.core.patterns import parse_pattern_file
+    from holdfast.sources.files import Filters
+
+    def listed(files: Sequence[str] | None) -> list[str]:
+        return [
+            pattern
+            for file in files or ()
+            for pattern in parse_pattern_file(targets.read_file(file), os.environ)
+        ]
+
+    try:
+        size = parse_size(larger_than) if larger_than else None
+    except ValueError as error:
+        raise UsageError(f"--exclude-larger-than: {error}") from error
+    own = [opened.store.address] if opened.store.properties.local else []
+    own += [str(opened.cache.parent)] if opened.cache else []
+    return Filters(
+        excludes=(*(exclude or ()), *listed(exclude_file)),
+        iexcludes=(*(iexclude or ()), *listed(iexclude_file)),
+        exclude_caches=exclude_caches,
+        exclude_if_present=tuple(exclude_if_present or ()),
+        exclude_larger_than=size,
+        one_file_system=one_file_system,
+        skip=tuple(map(os.fsencode, own)),
+    )
+
+
+def _files(named: Sequence[bytes], filters: "Filters", *, count: bool) -> _Reading:
+    from holdfast.sources.files import FileSource, Scan, clean_roots
+
+    roots = clean_roots(named)
+    totals = None
+    if count:
+        from holdfast.cli.totals import Totals
+
+        totals = Totals(lambda: Scan(roots, filters))
+    return _Reading(FileSource(roots, filters), filters.excludes, totals)
+
+
+def _stream(name: str, command: Sequence[str] | None) -> _Reading:
+    """Standard input, or what a command prints."""
+    from holdfast.sources.stream import StreamSource, command_output, standard_input
+
+    if command is not None and not command:
+        raise UsageError("--stdin-from-command needs a command", remedy="Write it behind --.")
+    content = standard_input() if command is None else command_output(command)
+    path = b"/" + os.fsencode(name).lstrip(b"/")
+    return _Reading(StreamSource(path, content), (), None)
+
+
+def _sealing(settings: Settings, workers: int) -> "SealingPlan":
+    from holdfast.repo.codec import Compression
+    from holdfast.repo.pack import DEFAULT_PACK_SIZE, MAX_PACK_SIZE, MIN_PACK_SIZE
+    from holdfast.repo.sealing import SealingPlan
+
+    if settings.compression not in Compression:
+        raise UsageError(
+            f"there is no compression {settings.compression!r}",
+            remedy=f"Known are {', '.join(Compression)}.",
+        )
+    size = settings.pack_size << 20 if settings.pack_size else DEFAULT_PACK_SIZE
+    if not MIN_PACK_SIZE <= size <= MAX_PACK_SIZE:
+        raise UsageError(
+            f"packs of {size >> 20} MiB are not possible",
+            remedy=f"Choose {MIN_PACK_SIZE >> 20} to {MAX_PACK_SIZE >> 20}.",
+        )
+    return SealingPlan(
+        compression=Compression(settings.compression),
+        pack_size=size,
+        workers=workers or len(os.sched_getaffinity(0)),
+    )
+
+
+def _parse_time(text: str) -> int | None:
+    """Local time as restic writes it; None for now."""
+    if text == "now":
+        return None
+    try:
+        return int(clock.mktime(clock.strptime(text, "%Y-%m-%d %H:%M:%S"))) * 1_000_000_000
+    except (ValueError, OverflowError) as error:
+        raise UsageError(
+            f"{text!r} is not a time", remedy="Write it like '2026-11-01 22:08:41', local time."
+        ) from error

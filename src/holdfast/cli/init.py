@@ -1,0 +1,73 @@
+"""`holdfast init`: a new repository."""
+
+from typing import Annotated
+
+import typer
+
+from holdfast.cli import options, password, repository
+from holdfast.cli import settings as settings_of
+from holdfast.cli.output import Output
+from holdfast.core.errors import UsageError
+
+
+def init(
+    ctx: typer.Context,
+    *,
+    repository_version: Annotated[
+        str, typer.Option(metavar="VERSION", help="Format: 1, 2, latest or stable.")
+    ] = "stable",
+    copy_chunker_params: Annotated[
+        bool,
+        typer.Option(
+            "--copy-chunker-params",
+            help="Cut files as the --from-repo repository does, so that copies deduplicate.",
+        ),
+    ] = False,
+    from_repo: options.FromRepo = None,
+    from_repository_file: options.FromRepositoryFile = None,
+    from_password_file: options.FromPasswordFile = None,
+    from_password_command: options.FromPasswordCommand = None,
+    from_key_hint: options.FromKeyHint = None,
+    from_insecure_no_password: options.FromInsecureNoPassword = False,
+) -> None:
+    """Makes a new, encrypted repository. Keep its password: without it, nobody can read what is in there."""
+    from holdfast.repo.repository import Repository
+
+    settings = settings_of.of(ctx)
+    output = Output(settings)
+    polynomial = None
+    if copy_chunker_params:
+        second = repository.Second(
+            from_repo,
+            from_repository_file,
+            from_password_file,
+            from_password_command,
+            from_key_hint,
+            from_insecure_no_password,
+        )
+        with repository.opened_second(settings, second, output) as other:
+            polynomial = other.config.polynomial
+    store = repository.open_place(settings, output)
+    try:
+        secret = password.read_password(settings, confirm=True)
+        made = Repository.init(
+            store, secret, version=_version(repository_version), polynomial=polynomial
+        )
+    finally:
+        store.close()
+    if output.json:
+        output.message("initialized", id=made.config.id, repository=store.address)
+    else:
+        output.line(f"created repository {made.config.id[:10]} at {store.address}")
+        output.said(
+            "\nKeep the password safe. Without it what is in the repository is lost for good.\n"
+            "Back up with: holdfast -r " + store.address + " backup FOLDER"
+        )
+
+
+def _version(text: str) -> int:
+    if text in {"latest", "stable"}:
+        return 2
+    if text.isdecimal():
+        return int(text)
+    raise UsageError(f"{text!r} is no repository version", remedy="Write 1, 2, latest or stable.")

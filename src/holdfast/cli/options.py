@@ -1,0 +1,134 @@
+"""Options that several verbs share, by restic's names."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from holdfast.cli.settings import env
+
+if TYPE_CHECKING:
+    from holdfast.repo.snapshot import Snapshot
+
+Hosts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--host", "-H", metavar="HOST", envvar=env("HOST"), help="Only snapshots of this host."
+    ),
+]
+HostsLong = Annotated[
+    list[str] | None,
+    typer.Option("--host", metavar="HOST", envvar=env("HOST"), help="Only snapshots of this host."),
+]
+Tags = Annotated[
+    list[str] | None,
+    typer.Option("--tag", metavar="TAG[,TAG...]", help="Only snapshots with all of these tags."),
+]
+Paths = Annotated[
+    list[str] | None,
+    typer.Option("--path", metavar="PATH", help="Only snapshots that were made of this path."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Only tell what would be done.")]
+FromRepo = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REPOSITORY", envvar=env("FROM_REPOSITORY"), help="Repository to copy from."
+    ),
+]
+FromRepositoryFile = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        envvar=env("FROM_REPOSITORY_FILE"),
+        help="File to read the address of the repository to copy from.",
+    ),
+]
+FromPasswordFile = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        envvar=env("FROM_PASSWORD_FILE"),
+        help="File to read the password of the repository to copy from.",
+    ),
+]
+FromPasswordCommand = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COMMAND",
+        envvar=env("FROM_PASSWORD_COMMAND"),
+        help="Program that prints the password of the repository to copy from.",
+    ),
+]
+FromKeyHint = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY",
+        envvar=env("FROM_KEY_HINT"),
+        help="Key of the repository to copy from to try first.",
+    ),
+]
+FromInsecureNoPassword = Annotated[
+    bool,
+    typer.Option(
+        "--from-insecure-no-password", help="The repository to copy from has the empty password."
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """restic's filter of snapshots: any of the hosts, any of the tag lists, all of the paths."""
+
+    hosts: tuple[str, ...]
+    tag_lists: tuple[tuple[str, ...], ...]
+    paths: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        hosts: Sequence[str] | None,
+        tags: Sequence[str] | None,
+        paths: Sequence[str] | None,
+    ) -> "Chosen":
+        from holdfast.repo.snapshot import parse_tag_lists
+
+        lists = tuple(tuple(names) for names in parse_tag_lists(tags or ()))
+        return cls(tuple(hosts or ()), lists, tuple(paths or ()))
+
+    def among(self, snapshots: Iterable["Snapshot"]) -> list["Snapshot"]:
+        """Those that fit, oldest first."""
+        from holdfast.repo.snapshot import matches
+
+        fitting = (
+            snapshot
+            for snapshot in snapshots
+            if matches(snapshot, hosts=self.hosts, tag_lists=self.tag_lists, paths=self.paths)
+        )
+        return sorted(fitting, key=lambda snapshot: (snapshot.time, snapshot.id))
+
+
+def named_or_fitting(
+    snapshots: Iterable["Snapshot"], names: Sequence[str], chosen: Chosen
+) -> list["Snapshot"]:
+    """Those named, in their order and each once; without names all that fit the filter.
+
+    Raises:
+        SnapshotNotFoundError, UsageError: a name fits none, or several.
+    """
+    from holdfast.repo.snapshot import choose
+
+    everything = list(snapshots)
+    if not names:
+        return chosen.among(everything)
+    pool = {name: chosen.among(everything) if name == "latest" else everything for name in names}
+    found = {snapshot.id: snapshot for name in names for snapshot, _ in [choose(pool[name], name)]}
+    return list(found.values())
+
+
+def snapshot_json(snapshot: "Snapshot") -> dict[str, Any]:
+    """restic's JSON of a snapshot: the stored document with both names."""
+    import msgspec
+
+    fields: dict[str, Any] = msgspec.to_builtins(snapshot.file)
+    return {**fields, "id": snapshot.id, "short_id": snapshot.short}

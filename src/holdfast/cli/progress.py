@@ -1,0 +1,197 @@
+"""How far work is: a block that is drawn over on a terminal, a JSON line each second, or nothing.
+
+Whoever works only counts. One thread looks at the counts a few times a second and shows them, so that a terminal moves
+even where a single step takes long.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+from holdfast.core.units import format_duration, format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rich.live import Live
+
+    from holdfast.cli.output import Output
+
+_TERMINAL_EVERY = 0.25
+_JSON_EVERY = 1.0
+
+
+class Display:
+    """Shows `lines()` on a terminal (standard error), or `status()` as JSON lines (standard output). Use as a context.
+
+    It begins with `wake`, so that commands that end at once show nothing and worker processes are started before the
+    thread is.
+    """
+
+    def __init__(
+        self,
+        output: Output,
+        *,
+        lines: Callable[[], Sequence[str]],
+        status: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._output = output
+        self._lines = lines
+        self._status = status
+        self._terminal = not output.json and output.stderr.isatty()
+        self._every = _TERMINAL_EVERY if self._terminal else _JSON_EVERY
+        self._wanted = not output.quiet and (output.json or self._terminal)
+        self._live: Live | None = None
+        self._drawing = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def wake(self) -> None:
+        """Begins to show; again is well, and cheap."""
+        if self._wanted and self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every):
+            if self._output.json:
+                self._output.message("status", **self._status())
+            else:
+                self._draw()
+
+    def _draw(self) -> None:
+        from rich.console import Console, Group
+        from rich.live import Live
+        from rich.text import Text
+
+        lines = [Text(line, overflow="ellipsis", no_wrap=True) for line in self._lines()]
+        with self._drawing:
+            if self._live is None:
+                console = Console(file=self._output.stderr)
+                self._live = Live(
+                    console=console,
+                    auto_refresh=False,
+                    transient=True,
+                    redirect_stdout=False,
+                    redirect_stderr=False,
+                )
+                self._live.start()
+            self._live.update(Group(*lines), refresh=True)
+
+    def say(self, text: str, *, result: bool = False) -> None:
+        """One line above the block: a result, or else a remark."""
+        with self._drawing:
+            if self._live is not None and (not result or self._output.to_terminal):
+                from rich.text import Text
+
+                self._live.console.print(Text(text), soft_wrap=True)
+            elif result:
+                self._output.line(text)
+            else:
+                self._output.warn(text)
+
+
+class Meter:
+    """`core.progress.Progress` for verbs without a display of their own."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._began = self._stage_began = time.monotonic()
+        self._stage = ""
+        self._items = self._bytes = 0
+        self._all_items: int | None = None
+        self._all_bytes: int | None = None
+        self._display = Display(output, lines=self._lines, status=self._status)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._display.__exit__()
+
+    def stage(self, name: str, *, items: int | None = None, bytes: int | None = None) -> None:  # noqa: A002  the protocol's word
+        self._stage, self._all_items, self._all_bytes = name, items, bytes
+        self._items = self._bytes = 0
+        self._stage_began = time.monotonic()
+        if self._output.verbosity:
+            self._output.note(name)
+        self._display.wake()
+
+    def add(self, items: int = 0, bytes: int = 0) -> None:  # noqa: A002  the protocol's word
+        self._items += items
+        self._bytes += bytes
+
+    def note(self, message: str) -> None:
+        if self._output.json:
+            self._output.message("note", message=message)
+        elif not self._output.quiet:
+            self._display.say(message)
+
+    def _lines(self) -> list[str]:
+        elapsed = time.monotonic() - self._stage_began
+        parts = [f"[{format_duration(time.monotonic() - self._began)}] {self._stage}"]
+        share = done_share(self._items, self._all_items, self._bytes, self._all_bytes)
+        if share is not None:
+            parts[0] += f" {share:.1%}"
+        if self._items or self._all_items:
+            parts.append(of_total(str(self._items), self._all_items and str(self._all_items)))
+        if self._bytes or self._all_bytes:
+            total = self._all_bytes and format_size(self._all_bytes)
+            parts.append(of_total(format_size(self._bytes), total))
+            parts.append(f"{format_size(self._bytes / max(elapsed, 0.001))}/s")
+        left = seconds_left(share, elapsed)
+        if left is not None:
+            parts.append(f"ETA {format_duration(left)}")
+        return [", ".join(parts)]
+
+    def _status(self) -> dict[str, Any]:
+        elapsed = time.monotonic() - self._stage_began
+        share = done_share(self._items, self._all_items, self._bytes, self._all_bytes)
+        left = seconds_left(share, elapsed)
+        fields: dict[str, Any] = {
+            "stage": self._stage,
+            "seconds_elapsed": int(time.monotonic() - self._began),
+            "percent_done": share or 0.0,
+            "items_done": self._items,
+            "bytes_done": self._bytes,
+        }
+        if self._all_items is not None:
+            fields["total_items"] = self._all_items
+        if self._all_bytes is not None:
+            fields["total_bytes"] = self._all_bytes
+        if left is not None:
+            fields["seconds_remaining"] = int(left)
+        return fields
+
+
+def done_share(items: int, all_items: int | None, size: int, all_bytes: int | None) -> float | None:
+    """0 to 1, by bytes where their total is known, else by items; None where no total is."""
+    if all_bytes:
+        return min(size / all_bytes, 1.0)
+    if all_items:
+        return min(items / all_items, 1.0)
+    return None
+
+
+def seconds_left(share: float | None, elapsed: float) -> float | None:
+    """What is left at the rate so far; None while that is a guess."""
+    if not share or elapsed < 1:
+        return None
+    return elapsed * (1 - share) / share
+
+
+def of_total(done: str, total: str | int | None) -> str:
+    return f"{done} / {total}" if total else done

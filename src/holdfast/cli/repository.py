@@ -1,0 +1,184 @@
+"""From options to an opened repository, and its lock."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from holdfast.cli.output import Output
+from holdfast.cli.password import read_password
+from holdfast.cli.settings import Settings
+from holdfast.core.errors import HoldfastError, UsageError
+from holdfast.core.units import parse_duration
+
+if TYPE_CHECKING:
+    from holdfast.repo.lock import Lock
+    from holdfast.repo.repository import Repository
+    from holdfast.store.contract import Store
+    from holdfast.store.retry import Retry
+
+
+@dataclass(frozen=True, slots=True)
+class Second:
+    """The other repository of `copy` and `init --copy-chunker-params`: restic's --from-... options."""
+
+    repo: str | None
+    repository_file: str | None
+    password_file: str | None
+    password_command: str | None
+    key_hint: str | None
+    insecure_no_password: bool = False
+
+
+def address_of(settings: Settings) -> str:
+    """Raises UsageError where no repository is named, or two are."""
+    if settings.repo and settings.repository_file:
+        raise UsageError(
+            "both a repository and a repository file were given",
+            remedy="Nothing was changed. Give one of them.",
+        )
+    if settings.repo:
+        return settings.repo
+    if settings.repository_file:
+        try:
+            address = Path(settings.repository_file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(
+                f"the repository file {settings.repository_file} cannot be read: {error}",
+                remedy="Nothing was changed. Name a text file that you may read.",
+            ) from error
+        if address:
+            return address
+    raise UsageError(
+        "no repository was named",
+        remedy="Nothing was changed. Name one with -r, or in HOLDFAST_REPOSITORY.",
+    )
+
+
+def cache_root(settings: Settings) -> Path | None:
+    """Where caches lie, one folder for each repository; None where none is wanted."""
+    if settings.no_cache:
+        return None
+    from holdfast.cli.cache import default_root
+
+    return Path(settings.cache_dir) if settings.cache_dir else default_root()
+
+
+def open_place(settings: Settings, output: Output, *, address: str | None = None) -> "Store":
+    """The store that holds, or will hold, the repository. Nothing is read yet."""
+    from holdfast.store.locate import open_store
+
+    def tell(retry: "Retry") -> None:
+        output.note(f"{retry.error.message}; trying again in {retry.wait:.0f} s ({retry.what})")
+
+    return open_store(
+        address or address_of(settings),
+        limit_upload=settings.limit_upload or None,
+        limit_download=settings.limit_download or None,
+        ca_bundle=settings.cacert,
+        on_retry=tell,
+        **_store_options(settings.option or []),
+    )
+
+
+def _store_options(texts: list[str]) -> dict[str, int]:
+    """`-o key=value`: of restic's extended options those that mean something here.
+
+    Raises:
+        UsageError: it is another one.
+    """
+    options: dict[str, int] = {}
+    for text in texts:
+        key, _, value = text.partition("=")
+        scheme, _, name = key.partition(".")
+        if scheme not in {"s3", "rest"} or name != "connections" or not value.isdecimal():
+            raise UsageError(
+                f"unknown setting {text!r}",
+                remedy="Nothing was changed. Known are s3.connections=N and rest.connections=N.",
+            )
+        options["connections"] = int(value)
+    return options
+
+
+@contextmanager
+def opened(settings: Settings, output: Output) -> Iterator["Repository"]:
+    """The repository that the options name, opened with their password."""
+    from holdfast.repo.repository import Repository
+
+    store = open_place(settings, output)
+    try:
+        password = read_password(settings)
+        yield Repository.open(
+            store, password, key_hint=settings.key_hint, cache_root=cache_root(settings)
+        )
+    finally:
+        store.close()
+
+
+@contextmanager
+def opened_second(settings: Settings, second: Second, output: Output) -> Iterator["Repository"]:
+    """The repository that the --from-... options name."""
+    from dataclasses import replace
+
+    if not second.repo and not second.repository_file:
+        raise UsageError(
+            "no repository to copy from was named",
+            remedy="Nothing was changed. Name it with --from-repo.",
+        )
+    theirs = replace(
+        settings,
+        repo=second.repo,
+        repository_file=second.repository_file,
+        password_file=second.password_file,
+        password_command=second.password_command,
+        key_hint=second.key_hint or "",
+        insecure_no_password=second.insecure_no_password,
+    )
+    with opened(theirs, output) as repository:
+        yield repository
+
+
+@contextmanager
+def locked(
+    repository: "Repository",
+    settings: Settings,
+    output: Output,
+    *,
+    exclusive: bool = False,
+    refreshing: bool = True,
+) -> Iterator["Lock | None"]:
+    """Holds a lock for the block; None with --no-lock, which is for reading only.
+
+    `refreshing`: keeps it fresh here; False where the engine does, because it starts worker processes first.
+
+    Raises:
+        LockedError: another program holds one that excludes ours, and went on for longer than --retry-lock.
+    """
+    from holdfast.repo.lock import acquire
+
+    if settings.no_lock and not exclusive:
+        yield None
+        return
+    try:
+        wait = parse_duration(settings.retry_lock)
+    except ValueError as error:
+        raise UsageError(f"--retry-lock: {error}") from error
+    lock = acquire(
+        repository.objects,
+        exclusive=exclusive,
+        clock=repository.clock,
+        wait=wait,
+        on_wait=output.note,
+    )
+    try:
+        if refreshing:
+            with lock.refreshing():
+                yield lock
+        else:
+            yield lock
+    except BaseException:
+        with suppress(HoldfastError):  # the error that is under way tells more
+            lock.release()
+        raise
+    lock.release()
