@@ -1,0 +1,356 @@
+"""HTTP for asynchronous callers: one session, kept alive, that follows redirects by our rules and
+explains its failures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urljoin, urlsplit
+
+import aiohttp
+from yarl import URL
+
+from holdfast.core.errors import (
+    EgressDeniedError,
+    FetchError,
+    NetworkError,
+    ProjectError,
+    TlsError,
+    UnreachableError,
+)
+from holdfast.net.egress import OWN_MACHINE, Egress, reachable
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import AsyncIterator, Iterable, Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+_REDIRECTS = {301, 302, 303, 307, 308}
+_SEE_OTHER = {301, 302, 303}
+_PRIVATE = {"authorization", "cookie", "proxy-authorization"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientOptions:
+    """Times in seconds; 0 means no limit."""
+
+    timeout: float = 120.0
+    """Of one request from start to end, except for downloads."""
+    connect_timeout: float = 30.0
+    read_timeout: float = 120.0
+    """Between two pieces of an answer."""
+    verify: bool | Path = True
+    """Whether to verify certificates, or a bundle of trusted ones."""
+    proxies: Mapping[str, str] = field(default_factory=dict)
+    """By scheme or `all`; where none is given the environment decides."""
+    user_agent: str = "holdfast"
+    max_redirects: int = 5
+    allow_redirects: bool = True
+    connections: int = 32
+    largest_body: int = 1 << 30
+    egress: Egress = OWN_MACHINE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request as it goes over the wire."""
+
+    method: str
+    url: str
+    """Complete and encoded."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    private: frozenset[str] = frozenset()
+    """Lower-case names of headers that must not follow a redirect to another host."""
+    body: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A whole answer. `headers` keep their order and repetition."""
+
+    status: int
+    url: str
+    """Where it came from in the end."""
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    elapsed: float
+
+    def header(self, name: str) -> str | None:
+        wanted = name.lower()
+        return next((value for word, value in self.headers if word.lower() == wanted), None)
+
+
+class AsyncClient:
+    """Use as an asynchronous context manager. Makes one attempt per call; who calls decides about
+    more.
+    """
+
+    def __init__(self, options: ClientOptions) -> None:
+        self._options = options
+        self._session: aiohttp.ClientSession | None = None
+        self._timeout = aiohttp.ClientTimeout(
+            total=options.timeout or None,
+            sock_connect=options.connect_timeout or None,
+            sock_read=options.read_timeout or None,
+        )
+
+    async def __aenter__(self) -> Self:
+        options = self._options
+        connector = aiohttp.TCPConnector(
+            limit=options.connections,
+            ssl=_context(verify=options.verify),
+            resolver=_Resolver(options.egress),
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            headers={"User-Agent": options.user_agent, "Accept-Encoding": "gzip, deflate"},
+            trust_env=not options.proxies,
+            timeout=self._timeout,
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._session:
+            await self._session.close()
+
+    async def send(self, call: Call) -> Reply:
+        """The answer, whatever its status.
+
+        Raises:
+            UnreachableError: no connection, a cut or overlong wait; another try may help.
+            TlsError: the certificate is not trusted.
+            FetchError: too many redirects, or a body beyond every measure.
+        """
+        begun = time.monotonic()
+        async with self._answer(call, times=self._timeout) as answer:
+            body = await self._whole(answer)
+            headers = tuple((name, value) for name, value in answer.headers.items())
+            return Reply(
+                status=answer.status, url=str(answer.url), headers=headers, body=body,
+                elapsed=time.monotonic() - begun,
+            )  # fmt: skip
+
+    @asynccontextmanager
+    async def stream(self, call: Call) -> AsyncIterator[tuple[Reply, AsyncIterator[bytes]]]:
+        """An answer without its body, and the body in pieces; no limit of time but between pieces.
+
+        Raises:
+            UnreachableError, TlsError, FetchError: as `send`; also while pieces come.
+        """
+        begun = time.monotonic()
+        patient = aiohttp.ClientTimeout(
+            total=None, sock_connect=self._timeout.sock_connect, sock_read=self._timeout.sock_read
+        )
+        async with self._answer(call, times=patient) as answer:
+            headers = tuple((name, value) for name, value in answer.headers.items())
+            head = Reply(
+                status=answer.status, url=str(answer.url), headers=headers, body=b"",
+                elapsed=time.monotonic() - begun,
+            )  # fmt: skip
+            yield head, self._pieces(answer)
+
+    @asynccontextmanager
+    async def _answer(
+        self, call: Call, *, times: aiohttp.ClientTimeout
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        assert self._session is not None, "used outside its context"
+        seen: list[str] = []
+        while True:
+            try:
+                self._judge(call.url)
+                answer = await self._session.request(
+                    call.method, URL(call.url, encoded=True), headers=call.headers, data=call.body,
+                    allow_redirects=False, proxy=self._proxy(call.url), timeout=times,
+                )  # fmt: skip
+            except (aiohttp.ClientError, OSError, ValueError) as error:
+                raise explained(error, call.url) from error
+            except EgressDeniedError as error:
+                raise FetchError(error.message, remedy=error.advice) from None
+            except NetworkError as error:
+                raise UnreachableError(f"{shown(call.url)} cannot be reached: {error}") from None
+            try:
+                location = answer.headers.get("Location")
+                if (
+                    self._options.allow_redirects
+                    and answer.status in _REDIRECTS
+                    and location is not None
+                ):
+                    await answer.read()
+                    seen.append(call.url)
+                    call = self._redirected(call, answer.status, location, seen)
+                    continue
+                try:
+                    yield answer
+                except (aiohttp.ClientError, OSError) as error:
+                    raise explained(error, call.url) from error
+                return
+            finally:
+                answer.release()
+
+    def _redirected(self, call: Call, status: int, location: str, seen: list[str]) -> Call:
+        target = urljoin(call.url, location)
+        if target in seen and call.method == "GET":
+            raise FetchError(
+                f"{shown(call.url)} redirects in a circle", status=status,
+                remedy="Check project.url; a login may be needed. The archive is untouched.",
+            )  # fmt: skip
+        if len(seen) > self._options.max_redirects:
+            raise FetchError(
+                f"{shown(seen[0])} redirects more than {self._options.max_redirects} times",
+                status=status,
+                remedy="Check project.url or raise request.max_redirects. Nothing is damaged.",
+            )
+        drop = set()
+        if _origin(target) != _origin(call.url):
+            drop = _PRIVATE | call.private
+        method, body = call.method, call.body
+        if status in _SEE_OTHER and method == "POST":
+            method, body = "GET", None
+            drop = drop | {"content-type"}
+        headers = {name: value for name, value in call.headers.items() if name.lower() not in drop}
+        return Call(method=method, url=target, headers=headers, private=call.private, body=body)
+
+    def _judge(self, url: str) -> None:
+        """Addresses written as numbers never reach the resolver."""
+        host = urlsplit(url).hostname or ""
+        if host.replace(".", "").isdigit() or ":" in host:
+            reachable(self._options.egress, host, urlsplit(url).port or 0)
+
+    def _proxy(self, url: str) -> str | None:
+        proxies = self._options.proxies
+        return proxies.get(urlsplit(url).scheme) or proxies.get("all")
+
+    async def _whole(self, answer: aiohttp.ClientResponse) -> bytes:
+        pieces = []
+        length = 0
+        async for piece in answer.content.iter_any():
+            length += len(piece)
+            if length > self._options.largest_body:
+                raise FetchError(
+                    f"{shown(str(answer.url))} answered with more than"
+                    f" {self._options.largest_body >> 20} MiB in one piece",
+                    status=answer.status,
+                )
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    async def _pieces(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        try:
+            async for piece in answer.content.iter_chunked(1 << 18):
+                yield piece
+        except (aiohttp.ClientError, OSError) as error:
+            raise explained(error, str(answer.url)) from error
+
+
+class _Resolver(aiohttp.abc.AbstractResolver):
+    """Names lead only where the policy lets them, and the connection goes to the very address
+    that was judged.
+    """
+
+    def __init__(self, egress: Egress) -> None:
+        self._egress = egress
+
+    async def resolve(
+        self,
+        host: str,
+        port: int = 0,
+        family: socket.AddressFamily | int = 0,  # noqa: ARG002 - the library's signature
+    ) -> list[aiohttp.abc.ResolveResult]:
+        found = await asyncio.to_thread(reachable, self._egress, host, port)
+        return [
+            aiohttp.abc.ResolveResult(
+                hostname=host, host=address, port=port,
+                family=_family(address), proto=0, flags=0,
+            )
+            for address in found
+        ]  # fmt: skip
+
+    async def close(self) -> None:
+        """Holds nothing open."""
+
+
+def explained(error: Exception, url: str) -> FetchError:
+    """What a library's error means for a person."""
+    place = shown(url)
+    tls = isinstance(error, (aiohttp.ClientSSLError, ssl.SSLError))
+    if isinstance(error, aiohttp.ClientConnectorCertificateError) or (
+        tls and "CERTIFICATE_VERIFY_FAILED" in str(error)
+    ):
+        return TlsError(
+            f"SSL certificate verification failed for URL {place}.",
+            remedy="Update the project configuration [request] section to set 'verify_ssl = False'"
+            " or provide a path to a trusted certificate bundle.",
+        )
+    if tls:
+        return TlsError(
+            f"no secure connection to {place}: {error}", remedy="Check https and the port."
+        )
+    if isinstance(error, (aiohttp.InvalidURL, ValueError)):
+        return FetchError(f"{place} is not an address that can be asked")
+    if isinstance(error, TimeoutError):
+        return UnreachableError(f"{place} did not answer in time")
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return UnreachableError(f"the answer of {place} was cut off")
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return UnreachableError(
+            f"the proxy refused to reach {place}: {error.status} {error.message}"
+        )
+    if isinstance(error, aiohttp.ClientConnectorError):
+        reason = error.os_error.strerror or str(error.os_error)
+        return UnreachableError(f"{place} cannot be reached: {reason}")
+    if isinstance(error, (aiohttp.ServerDisconnectedError, OSError)):
+        return UnreachableError(f"{place} closed the connection")
+    return UnreachableError(f"{place} did not answer properly: {error}")
+
+
+def shown(url: str) -> str:
+    """An address as people may see it: without user, password, query and fragment."""
+    parts = urlsplit(url)
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
+
+
+def encoded(url: str, query: Iterable[tuple[str, str]] = ()) -> str:
+    """The address with everything percent-encoded that must be, and a query added to its own."""
+    try:
+        built = URL(url)
+    except ValueError:
+        raise ProjectError(f"{url!r} is not an address") from None
+    pairs = list(query)
+    return str(built.extend_query(pairs) if pairs else built)
+
+
+def _context(*, verify: bool | Path) -> ssl.SSLContext | bool:
+    if isinstance(verify, bool):
+        return verify
+    try:
+        if verify.is_dir():
+            return ssl.create_default_context(capath=str(verify))
+        return ssl.create_default_context(cafile=str(verify))
+    except (OSError, ssl.SSLError) as error:
+        raise ProjectError(
+            f"request.verify_ssl: {verify} is no bundle of certificates: {error}"
+        ) from None
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port
+
+
+def _family(address: str) -> Any:
+    """Any: the enumeration has another type on each platform."""
+    import socket
+
+    return socket.AF_INET6 if ":" in address else socket.AF_INET

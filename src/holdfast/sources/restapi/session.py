@@ -1,0 +1,531 @@
+"""Asking an API politely: bounded, paced, authorised, tried again where that can help.
+
+Any number of tasks may call `fetch`; the session decides how many requests are under way. It
+starts with a few, takes more
+while answers stay quick, and halves when the API shows that it is too much.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import random
+import time
+from collections import deque
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from holdfast import __version__
+from holdfast.core.errors import AnswerError, AuthError, FetchError, UnreachableError
+from holdfast.net.aio import AsyncClient, Call, ClientOptions, Reply, encoded, shown
+from holdfast.net.pace import Limits, Pace
+from holdfast.sources.restapi.credentials import Credentials, open_credentials
+from holdfast.sources.restapi.documents import as_json
+from holdfast.sources.restapi.redact import Redactor, sensitive
+from holdfast.sources.restapi.sections import DEFAULT_RETRIES, MAX_PARALLEL
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from holdfast.sources.restapi.project import Project
+
+_TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+_THROTTLED = frozenset({429, 503})
+_OK = range(200, 300)
+_UNAUTHORISED = 401
+_FORBIDDEN = 403
+_PARTIAL_CONTENT = 206
+_RANGE_REFUSED = 416
+_THROTTLE_TRIES = 50
+"""How often one request may be told to wait before that counts as failure."""
+_FIRST_WIDTH = 4
+
+
+class Wanting(Exception):  # noqa: N818 - never leaves this package; says "not yet", not "wrong"
+    """Raised by a judge: the answer is not what it should be, and another try may bring it."""
+
+    def __init__(self, reason: str, *, tries: int | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.tries = tries
+        """At most so many more, where the ordinary number is too patient."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What to ask. `query` is added to the address; `json` is the body of a POST. Any: JSON."""
+
+    url: str
+    method: str = "GET"
+    query: tuple[tuple[str, str], ...] = ()
+    json: Any = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A good answer, after however many attempts. `judged` is what the judge made of it (Any: its
+    business).
+    """
+
+    request: Request
+    status: int
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    time: datetime
+    elapsed: float
+    attempts: int
+    judged: Any = None
+
+    def header(self, name: str) -> str | None:
+        wanted = name.lower()
+        return next((value for word, value in self.headers if word.lower() == wanted), None)
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What went over the wire so far."""
+
+    requests: int = 0
+    retries: int = 0
+    bytes: int = 0
+    waited: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retrying:
+    """When a failed request is tried again. Seconds."""
+
+    tries: int = DEFAULT_RETRIES
+    first: float = 0.5
+    longest: float = 60.0
+    growing: bool = True
+    statuses: frozenset[int] = _TRANSIENT
+
+    def delay(self, failures: int) -> float:
+        """Before the next try, with jitter so that many do not come back together."""
+        whole = self.first * 2 ** (failures - 1) if self.growing else self.first
+        whole = min(whole, self.longest)
+        return whole * random.uniform(0.5, 1.0)  # noqa: S311 - spread, not secrecy
+
+
+@dataclass(slots=True)
+class _Gate:
+    """How many requests may be under way: additive increase while answers stay quick, halved on
+    trouble.
+    """
+
+    most: int
+    width: float = _FIRST_WIDTH
+    busy: int = 0
+    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+    quickest: float = float("inf")
+    typical: float = 0.0
+    cautious: bool = False
+    cut_at: float = 0.0
+
+    async def enter(self) -> None:
+        if self.busy < int(self.width) and not self.waiting:
+            self.busy += 1
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.leave()
+            raise
+
+    def leave(self) -> None:
+        self.busy -= 1
+        while self.waiting and self.busy < int(self.width):
+            turn = self.waiting.popleft()
+            if not turn.done():
+                self.busy += 1
+                turn.set_result(None)
+
+    def went_well(self, elapsed: float) -> None:
+        self.quickest = min(self.quickest, elapsed)
+        self.typical = elapsed if not self.typical else 0.9 * self.typical + 0.1 * elapsed
+        if self.typical > 3 * self.quickest + 0.05:
+            return
+        self.width = min(self.most, self.width + (1 / self.width if self.cautious else 1))
+
+    def was_too_much(self, begun: float, now: float) -> None:
+        """Requests that were on their way before the last cut say nothing new."""
+        if begun < self.cut_at:
+            return
+        self.width = max(1.0, self.width / 2)
+        self.cautious = True
+        self.cut_at = now
+
+
+class Session:
+    """Made by `open_session`."""
+
+    def __init__(
+        self,
+        client: AsyncClient,
+        credentials: Credentials,
+        redactor: Redactor,
+        *,
+        limits: Limits,
+        retrying: Retrying,
+        most: int,
+        log: Callable[[str], None],
+    ) -> None:
+        self.redactor = redactor
+        self.traffic = Traffic()
+        self._client = client
+        self._credentials = credentials
+        self._pace = Pace(limits)
+        self._retrying = retrying
+        self._gate = _Gate(most=most, width=min(_FIRST_WIDTH, most))
+        self._not_before = 0.0
+        self._log = log
+        self._ready = False
+        self._begin = asyncio.Lock()
+
+    @property
+    def width(self) -> int:
+        """How many requests may be under way now."""
+        return int(self._gate.width)
+
+    async def fetch(self, request: Request, judge: Callable[[Answer], Any] | None = None) -> Answer:
+        """A good answer. `judge` looks at each with status 2xx and returns what to keep as
+        `judged`.
+
+        Any: what the judge returns.
+
+        Raises:
+            FetchError: permanent, or still failing after all tries; `status` tells which.
+        """
+        failures = throttled = 0
+        while True:
+            begun = time.monotonic()
+            wait: float | None = None
+            try:
+                reply = await self._attempt(request)
+                if reply.status in _OK:
+                    answer = self._answer(request, reply, failures + throttled + 1)
+                    judged = judge(answer) if judge else None
+                    self._gate.went_well(reply.elapsed)
+                    return replace(answer, judged=judged)
+                error = self._refusal(request, reply)
+                if reply.status not in self._retrying.statuses:
+                    raise error
+                wait = retry_after(reply.header("Retry-After"))
+                if reply.status in _THROTTLED:
+                    self._gate.was_too_much(begun, time.monotonic())
+                    throttled += wait is not None
+            except Wanting as wanting:
+                error = AnswerError(f"{self._name(request)} {self.redactor.text(wanting.reason)}")
+                if wanting.tries is not None and failures >= wanting.tries:
+                    raise error from None
+            except UnreachableError as unreachable:
+                error = unreachable
+                self._gate.was_too_much(begun, time.monotonic())
+            if wait is None or throttled > _THROTTLE_TRIES:
+                failures += 1
+            if failures > self._retrying.tries:
+                raise error from None
+            self.traffic.retries += 1
+            await self._rest(wait, failures, error)
+
+    @asynccontextmanager
+    async def streamed(
+        self, request: Request, headers: tuple[tuple[str, str], ...] = ()
+    ) -> AsyncIterator[tuple[Reply, AsyncIterator[bytes]]]:
+        """One attempt at an answer whose body comes in pieces; statuses are not judged."""
+        await self._prepare()
+        await self._gate.enter()
+        try:
+            await self._start()
+            call = self._call(request)
+            call = replace(call, headers={**call.headers, **dict(headers)})
+            async with self._client.stream(call) as streamed:
+                yield streamed
+        finally:
+            self._gate.leave()
+
+    async def download(self, request: Request, path: Path) -> Answer:
+        """Streams a body of any size into a file; what is there of an earlier try is gone on with
+        by range.
+
+        The answer's body is empty. The file beside it, `.meta`, ties a part to the version that
+        it is a part of.
+
+        Raises:
+            FetchError: as `fetch`.
+        """
+        failures = throttled = 0
+        while True:
+            begun = time.monotonic()
+            wait: float | None = None
+            try:
+                reply = await self._download_once(request, path)
+                if reply.status in _OK:
+                    return self._answer(request, reply, failures + throttled + 1)
+                error = self._refusal(request, reply)
+                if reply.status not in self._retrying.statuses:
+                    raise error
+                wait = retry_after(reply.header("Retry-After"))
+                if reply.status in _THROTTLED:
+                    self._gate.was_too_much(begun, time.monotonic())
+                    throttled += wait is not None
+            except UnreachableError as unreachable:
+                error = unreachable
+            if wait is None or throttled > _THROTTLE_TRIES:
+                failures += 1
+            if failures > self._retrying.tries:
+                raise error from None
+            self.traffic.retries += 1
+            await self._rest(wait, failures, error)
+
+    def evidence(self, answer: Answer) -> dict[str, Any]:
+        """What is kept beside a response, without secrets. Any: JSON."""
+        request = answer.request
+        told = {
+            "url": self.redactor.url(answer.url),
+            "method": request.method,
+            "status": answer.status,
+            "time": answer.time.isoformat(timespec="milliseconds"),
+            "elapsed": round(answer.elapsed, 4),
+            "attempts": answer.attempts,
+            "headers": self.redactor.headers(answer.headers),
+        }
+        if request.json is not None:
+            told["request_json"] = self.redactor.tree(request.json)
+        if request.headers:
+            told["request_headers"] = self.redactor.headers(request.headers)
+        return told
+
+    async def _attempt(self, request: Request) -> Reply:
+        await self._prepare()
+        reply = await self._send(request)
+        if reply.status == _UNAUTHORISED:
+            refused = self._credentials.headers()
+            if await self._credentials.renew(self._client, refused=refused):
+                reply = await self._send(request)
+        return reply
+
+    async def _prepare(self) -> None:
+        if not self._ready:
+            async with self._begin:
+                await self._credentials.prepare(self._client)
+                self._ready = True
+
+    async def _send(self, request: Request) -> Reply:
+        await self._gate.enter()
+        try:
+            await self._start()
+            self.traffic.requests += 1
+            reply = await self._client.send(self._call(request))
+            self.traffic.bytes += len(reply.body)
+        finally:
+            self._gate.leave()
+        self._log(
+            f"{request.method} {self.redactor.url(reply.url)} {reply.status} {reply.elapsed:.3f}s"
+        )
+        return reply
+
+    async def _start(self) -> None:
+        """Waits for whatever the limits and the API's own wishes say."""
+        while True:
+            now = time.monotonic()
+            if self._not_before > now:
+                await asyncio.sleep(self._not_before - now)
+                continue
+            start = self._pace.book(now)
+            if start > now:
+                self.traffic.waited += start - now
+                await asyncio.sleep(start - now)
+            if self._not_before <= time.monotonic():
+                return
+
+    async def _rest(self, wait: float | None, failures: int, error: FetchError) -> None:
+        if wait is None:
+            wait = self._retrying.delay(max(failures, 1))
+        else:
+            # everybody was told to wait, not only this request
+            self._not_before = max(self._not_before, time.monotonic() + wait)
+            wait += random.uniform(0, 0.1)  # noqa: S311 - spread, not secrecy
+        self._log(f"{error.message}; trying again in {wait:.1f} s")
+        self.traffic.waited += wait
+        await asyncio.sleep(wait)
+
+    def _call(self, request: Request) -> Call:
+        query = list(request.query)
+        if own := self._credentials.query():
+            query = [pair for pair in query if pair[0] != own[0]]
+            query.append(own)
+        url = encoded(_without_param(request.url, own[0]) if own else request.url, query)
+        headers = {"Accept": "application/json, */*;q=0.5", **dict(request.headers)}
+        headers |= self._credentials.headers()
+        body = None
+        if request.json is not None:
+            headers.setdefault("Content-Type", "application/json")
+            body = as_json(request.json).encode()
+        private = self._credentials.private | {
+            name.lower() for name, _ in request.headers if sensitive(name)
+        }
+        return Call(method=request.method, url=url, headers=headers, private=private, body=body)
+
+    async def _download_once(self, request: Request, path: Path) -> Reply:
+        meta = path.with_name(path.name + ".meta")
+        offset, version = _progress(path, meta)
+        resume = (("Range", f"bytes={offset}-"), ("If-Range", version)) if offset else ()
+        resume = (*resume, ("Accept-Encoding", "identity"))
+        async with self.streamed(request, resume) as (head, pieces):
+            self.traffic.requests += 1
+            self._log(f"{request.method} {self.redactor.url(head.url)} {head.status}")
+            if head.status == _RANGE_REFUSED and offset:
+                path.unlink()
+                return replace(head, status=503)
+            if head.status not in _OK:
+                return head
+            goes_on = head.status == _PARTIAL_CONTENT and offset
+            meta.write_text(head.header("ETag") or head.header("Last-Modified") or "")
+            with open(path, "ab" if goes_on else "wb") as out:  # noqa: ASYNC230, PTH123 - opening is quick; writing goes to a thread
+                async for piece in pieces:
+                    self.traffic.bytes += len(piece)
+                    await asyncio.to_thread(out.write, piece)
+            meta.unlink()
+            return replace(head, status=200) if goes_on else head
+
+    def _answer(self, request: Request, reply: Reply, attempts: int) -> Answer:
+        return Answer(
+            request=request, status=reply.status, url=reply.url, headers=reply.headers,
+            body=reply.body, time=datetime.now(UTC), elapsed=reply.elapsed, attempts=attempts,
+        )  # fmt: skip
+
+    def _refusal(self, request: Request, reply: Reply) -> FetchError:
+        said = _first_words(self.redactor.body(reply.body))
+        text = f"{self._name(request)} answered HTTP {reply.status}{said}"
+        if reply.status in {_UNAUTHORISED, _FORBIDDEN}:
+            return AuthError(text, status=reply.status)
+        return FetchError(text, status=reply.status)
+
+    def _name(self, request: Request) -> str:
+        return self.redactor.text(shown(request.url))
+
+
+@asynccontextmanager
+async def open_session(
+    project: Project,
+    *,
+    redactor: Redactor | None = None,
+    log: Callable[[str], None] = lambda _: None,
+) -> AsyncIterator[Session]:
+    """A session with everything that the project says about requests, limits, retries and
+    credentials.
+
+    Raises:
+        ProjectError: a secret or a bundle of certificates cannot be found.
+    """
+    redactor = redactor or Redactor()
+    credentials = open_credentials(project, redactor)
+    most = project.request.parallelism or MAX_PARALLEL
+    async with AsyncClient(client_options(project, connections=most)) as client:
+        yield Session(
+            client, credentials, redactor, limits=limits_of(project), retrying=retrying_of(project),
+            most=most, log=log,
+        )  # fmt: skip
+
+
+def client_options(project: Project, *, connections: int) -> ClientOptions:
+    options = project.request
+    verify = options.verify_ssl
+    return ClientOptions(
+        timeout=options.timeout,
+        connect_timeout=options.connect_timeout,
+        read_timeout=options.read_timeout,
+        verify=verify if isinstance(verify, bool) else project.folder / verify,
+        proxies=options.proxies,
+        user_agent=options.user_agent or f"holdfast/{__version__}",
+        max_redirects=options.max_redirects,
+        allow_redirects=options.allow_redirects,
+        connections=connections,
+    )
+
+
+def limits_of(project: Project) -> Limits:
+    """The rate limits, and `default_delay` as the pause that it makes between requests."""
+    rate = project.rate_limit
+    delay = project.source.default_delay or 0.0
+    spacing = delay / (project.request.parallelism or 1)
+    if not rate.enabled:
+        return Limits(spacing=spacing)
+    return Limits(
+        per_second=rate.requests_per_second,
+        burst=rate.burst_size,
+        per_minute=rate.requests_per_minute,
+        per_hour=rate.requests_per_hour,
+        spacing=spacing,
+    )
+
+
+def retrying_of(project: Project) -> Retrying:
+    """The retry keys in the order of their precision: request.retry, request.retry_*,
+    project.retry_*.
+    """
+    request, nested = project.request, project.request.retry
+    tries = _first(nested.max_retries, request.retry_max_retries, project.source.retry_count)
+    first = _first(nested.initial_delay, request.retry_initial_delay, project.source.retry_delay)
+    strategy = nested.backoff_strategy or request.retry_backoff_strategy
+    more = {*nested.retry_on_status, *request.retry_on_status, *project.errors.retry_on_errors}
+    plain = Retrying()
+    return Retrying(
+        tries=int(plain.tries if tries is None else tries),
+        first=plain.first if first is None else first,
+        longest=_first(nested.max_delay, request.retry_max_delay) or plain.longest,
+        growing=strategy != "fixed",
+        statuses=_TRANSIENT | more,
+    )
+
+
+def retry_after(value: str | None) -> float | None:
+    """Seconds that a Retry-After header asks for, given as seconds or as a date."""
+    if not value:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        when = email.utils.parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    return max(0.0, (when - datetime.now(UTC)).total_seconds())
+
+
+def _progress(path: Path, meta: Path) -> tuple[int, str]:
+    """How much of a download is there, and of which version; (0, "") where it must begin anew."""
+    try:
+        version = meta.read_text()
+        return (path.stat().st_size, version) if version else (0, "")
+    except OSError:
+        return 0, ""
+
+
+def _first(*values: float | None) -> float | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _without_param(url: str, name: str) -> str:
+    base, mark, query = url.partition("?")
+    kept = "&".join(part for part in query.split("&") if part.partition("=")[0] != name)
+    return base + mark + kept if kept else base
+
+
+def _first_words(body: bytes) -> str:
+    text = " ".join(body[:400].decode(errors="replace").split())
+    if not text or text.startswith("<"):
+        return ""
+    return f": {text[:160]}"
