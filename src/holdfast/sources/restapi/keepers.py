@@ -233,10 +233,11 @@ class FolderKeeper:
         for folder in (self.path, *sorted(self.path.glob("runs/*"))):
             if not folder.is_dir():
                 continue
-            for found in os.scandir(folder):
-                name = (folder / found.name).relative_to(self.path).as_posix()
-                if PAGE_NAME.fullmatch(name):
-                    yield name
+            with os.scandir(folder) as listing:
+                for found in listing:
+                    name = (folder / found.name).relative_to(self.path).as_posix()
+                    if PAGE_NAME.fullmatch(name):
+                        yield name
 
     def has(self, name: str) -> bool:
         return (self.path / name).is_file()
