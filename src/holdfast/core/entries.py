@@ -20,10 +20,12 @@ class Kind(StrEnum):
 
 @dataclass(slots=True)
 class Entry:
-    """One name with its metadata. Not frozen: frozen dataclasses cost three times as much to make, and millions are made.
+    """One name with its metadata. Not frozen: frozen dataclasses cost three times as much to make,
+    and millions are made.
 
-    `mode` is st_mode as the kernel gives it; times are nanoseconds since 1970; `device` is st_dev; `rdev` the number of a
-    device node; `links` st_nlink. `xattrs` keeps ACLs and capabilities too (`system.posix_acl_access`, ...).
+    `mode` is st_mode as the kernel gives it; times are nanoseconds since 1970; `device` is st_dev;
+    `rdev` the number of a device node; `links` st_nlink. `xattrs` keeps ACLs and capabilities too
+    (`system.posix_acl_access`, ...).
     """
 
     name: bytes

@@ -89,7 +89,10 @@ class StoreDeniedError(StoreError):
 class StorageFullError(StoreError):
     code = "storage-full"
     http_status = 507
-    remedy = "Earlier backups are untouched. Free space (`holdfast forget --prune` works on a full disk) and run again."
+    remedy = (
+        "Earlier backups are untouched. "
+        "Free space (`holdfast forget --prune` works on a full disk) and run again."
+    )
 
 
 class UnsupportedStoreError(StoreError):
@@ -161,7 +164,10 @@ class LockedError(HoldfastError):
     exit_code = 11
     http_status = 423
     retryable = True
-    remedy = "Wait for the other program, or give --retry-lock. Locks of dead programs go away by themselves."
+    remedy = (
+        "Wait for the other program, or give --retry-lock. "
+        "Locks of dead programs go away by themselves."
+    )
 
 
 class LockLostError(HoldfastError):
@@ -189,7 +195,10 @@ class DamagedError(HoldfastError):
     """Stored bytes are not what was written: authentication, digest or structure failed (I4)."""
 
     code = "damaged"
-    remedy = "Run `holdfast check --read-data` to see what is hit; the next backup writes again what the source still has."
+    remedy = (
+        "Run `holdfast check --read-data` to see what is hit; "
+        "the next backup writes again what the source still has."
+    )
 
 
 class UnreadableError(HoldfastError):
@@ -215,7 +224,10 @@ class VerificationError(HoldfastError):
     """What was sealed does not open to what was read; nothing of it was stored."""
 
     code = "verification-failed"
-    remedy = "Nothing wrong was stored. This points to faulty memory or a faulty processor: test the machine."
+    remedy = (
+        "Nothing wrong was stored. "
+        "This points to faulty memory or a faulty processor: test the machine."
+    )
 
 
 # --- sources ------------------------------------------------------------------------------------
@@ -238,7 +250,10 @@ class SourceEmptyError(SourceError):
 
 class RestoreError(HoldfastError):
     code = "restore-failed"
-    remedy = "What was restored stays. Mend the cause and run the same command again; finished files are kept."
+    remedy = (
+        "What was restored stays. "
+        "Mend the cause and run the same command again; finished files are kept."
+    )
 
 
 # --- REST archiver ------------------------------------------------------------------------------

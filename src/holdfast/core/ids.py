@@ -9,7 +9,9 @@ BlobId = NewType("BlobId", bytes)
 PackId = NewType("PackId", bytes)
 """SHA-256 of a whole pack file, 32 bytes."""
 ObjectId = NewType("ObjectId", str)
-"""File name of a snapshot, index, lock or key: the SHA-256 of the stored file in 64 hexadecimal digits."""
+"""File name of a snapshot, index, lock or key: the SHA-256 of the stored file in 64 hexadecimal
+digits.
+"""
 
 ID_SIZE = 32
 SHORT_ID = 8

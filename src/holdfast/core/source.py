@@ -1,8 +1,9 @@
 """Where a source and a keeper meet without knowing each other.
 
-A source yields its tree as a flat stream of steps in the order a repository needs them: within a directory by raw byte
-name, each directory followed at once by its own content and an `UP`. A keeper decides what to read, opens it through
-the source, and asks it for what only matters when an entry has changed (extended attributes).
+A source yields its tree as a flat stream of steps in the order a repository needs them: within a
+directory by raw byte name, each directory followed at once by its own content and an `UP`. A keeper
+decides what to read, opens it through the source, and asks it for what only matters when an entry
+has changed (extended attributes).
 """
 
 from __future__ import annotations
@@ -28,11 +29,15 @@ UP: Final = Up.UP
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something of the source that could not be read as it is. `path` is absolute; counted, listed, and makes a run partial."""
+    """Something of the source that could not be read as it is. `path` is absolute; counted, listed,
+    and makes a run partial.
+    """
 
     path: bytes
     during: str
-    """scan, open, read, xattr, or changed (it changed while it was read and the last read was kept)."""
+    """scan, open, read, xattr, or changed (it changed while it was read and the last read was
+    kept).
+    """
     message: str
     root: bool = False
     """A path that was named by the person is missing or unreadable as a whole."""
@@ -40,9 +45,11 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One entry. A directory's content follows until `UP`, unless `problem` says that it could not be listed at all.
+    """One entry. A directory's content follows until `UP`, unless `problem` says that it could not
+    be listed at all.
 
-    `problem`: the entry exists but something of it could not be read; keep the entry, count the problem.
+    `problem`: the entry exists but something of it could not be read; keep the entry, count the
+    problem.
     """
 
     path: bytes
@@ -68,7 +75,9 @@ class Content(Protocol):
         ...
 
     def skip_hole(self) -> int:
-        """Length of the hole at the current position, 0 where there is data or holes are unknown. Does not move."""
+        """Length of the hole at the current position, 0 where there is data or holes are unknown.
+        Does not move.
+        """
         ...
 
     def seek(self, offset: int, /) -> None: ...
@@ -89,15 +98,20 @@ class Content(Protocol):
 
 
 class Source(Protocol):
-    """Obligations: `walk` yields each name once and never follows a symbolic link below a root; `open` never opens anything
-    but the very regular file that `walk` saw (same device and inode) and never blocks.
+    """Obligations: `walk` yields each name once and never follows a symbolic link below a root;
+    `open` never opens anything but the very regular file that `walk` saw (same device and inode)
+    and never blocks.
     """
 
     roots: Sequence[bytes]
-    """What the person named, absolute, cleaned, in the person's order; becomes the snapshot's `paths`."""
+    """What the person named, absolute, cleaned, in the person's order; becomes the snapshot's
+    `paths`.
+    """
 
     def walk(self) -> Iterator[Step]:
-        """Steps from `/` downwards: every ancestor of a root is a directory of its own in the stream."""
+        """Steps from `/` downwards: every ancestor of a root is a directory of its own in the
+        stream.
+        """
         ...
 
     def open(self, path: bytes, entry: Entry) -> Content:
@@ -109,7 +123,8 @@ class Source(Protocol):
         ...
 
     def xattrs(self, path: bytes, entry: Entry) -> list[tuple[bytes, bytes]]:
-        """Extended attributes of anything else than a regular file (which gives its own once opened), sorted by name.
+        """Extended attributes of anything else than a regular file (which gives its own once
+        opened), sorted by name.
 
         Raises:
             OSError: they cannot be read.

@@ -46,7 +46,7 @@ def format_size(count: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """ "1:02:03" above an hour, "2:03" below."""
+    """As a clock shows it: "1:02:03" above an hour, "2:03" below."""
     whole = int(seconds)
     hours, minutes = divmod(whole // 60, 60)
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"

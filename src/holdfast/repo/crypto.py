@@ -1,7 +1,8 @@
-"""Sealing: AES-256 in counter mode and Poly1305-AES over the ciphertext (restic design document, "Keys, Encryption and MAC").
+"""Sealing: AES-256 in counter mode and Poly1305-AES over the ciphertext (restic design document,
+"Keys, Encryption and MAC").
 
-A sealed piece is `iv (16) + ciphertext + mac (16)`. A `Cipher` keeps OpenSSL contexts warm: a new context costs 11 us,
-a reset one 0.3. It belongs to one thread.
+A sealed piece is `iv (16) + ciphertext + mac (16)`. A `Cipher` keeps OpenSSL contexts warm: a new
+context costs 11 us, a reset one 0.3. It belongs to one thread.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ class Cipher:
 
     def __init__(self, key: Key) -> None:
         self._mac_r = key.mac_r
-        self._nonce_cipher = OpenSslCipher(algorithms.AES(key.mac_k), modes.ECB()).encryptor()
+        # One block, encrypted once for each nonce: what Poly1305-AES is defined with.
+        self._nonce_cipher = OpenSslCipher(algorithms.AES(key.mac_k), modes.ECB()).encryptor()  # noqa: S305  one block
         self._stream = OpenSslCipher(
             algorithms.AES(key.encrypt), modes.CTR(bytes(IV_SIZE))
         ).encryptor()
@@ -84,7 +86,8 @@ class Cipher:
         """Opens into `out`; the number of bytes written.
 
         Raises:
-            DamagedError: the piece was not sealed with this key, or was altered; nothing of it is in `out`.
+            DamagedError: the piece was not sealed with this key, or was altered; nothing of it is
+            in `out`.
         """
         iv, body = self._authenticated(sealed)
         self._stream.reset_nonce(iv)

@@ -1,7 +1,8 @@
 """How restic's Go writes names and times into JSON, and back.
 
-Names are Go-quoted before they become JSON strings, so that any bytes survive; times are RFC 3339 with nanoseconds and
-the local offset. Writing them to the letter makes trees byte-identical with restic's, and so deduplicates them.
+Names are Go-quoted before they become JSON strings, so that any bytes survive; times are RFC 3339
+with nanoseconds and the local offset. Writing them to the letter makes trees byte-identical with
+restic's, and so deduplicates them.
 """
 
 from __future__ import annotations
@@ -12,16 +13,41 @@ from calendar import timegm
 from functools import lru_cache
 
 _PLAIN_NAME = re.compile(rb"[A-Za-z0-9 ._\-+,=@#%()\[\]{}~!$';:^`?*|/]*")
-_SHORT_ESCAPES = {7: "\\a", 8: "\\b", 12: "\\f", 10: "\\n", 13: "\\r", 9: "\\t", 11: "\\v", 92: "\\\\", 34: '\\"'}
-_UNESCAPES = {"a": 7, "b": 8, "f": 12, "n": 10, "r": 13, "t": 9, "v": 11, "\\": 92, '"': 34, "'": 39}
-_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{3})|(.))", re.DOTALL)
+_SHORT_ESCAPES = {
+    7: "\\a",
+    8: "\\b",
+    12: "\\f",
+    10: "\\n",
+    13: "\\r",
+    9: "\\t",
+    11: "\\v",
+    92: "\\\\",
+    34: '\\"',
+}
+_UNESCAPES = {
+    "a": 7,
+    "b": 8,
+    "f": 12,
+    "n": 10,
+    "r": 13,
+    "t": 9,
+    "v": 11,
+    "\\": 92,
+    '"': 34,
+    "'": 39,
+}
+_ESCAPE = re.compile(
+    r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{3})|(.))", re.DOTALL
+)
 _JSON_SPECIAL = re.compile('[\\x00-\\x1f"\\\\<>&\u2028\u2029\ufffd\ud800-\udfff]')
 _JSON_SHORT = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _SURROGATE_LOW, _SURROGATE_HIGH = 0xDC80, 0xDCFF
 
 
 def json_string(text: str) -> str:
-    """A JSON string as Go's encoder writes it; bytes that were not UTF-8 (surrogate escapes) become U+FFFD."""
+    """A JSON string as Go's encoder writes it; bytes that were not UTF-8 (surrogate escapes) become
+    U+FFFD.
+    """
 
     def escape(match: re.Match[str]) -> str:
         char = match[0]
@@ -96,8 +122,8 @@ def _second(seconds: int) -> tuple[str, str]:
     else:
         sign, offset = ("-", -offset) if offset < 0 else ("+", offset)
         zone = f"{sign}{offset // 60:02}:{offset % 60:02}"
-    text = f"{at.tm_year:04}-{at.tm_mon:02}-{at.tm_mday:02}T{at.tm_hour:02}:{at.tm_min:02}:{at.tm_sec:02}"
-    return text, zone
+    date = f"{at.tm_year:04}-{at.tm_mon:02}-{at.tm_mday:02}"
+    return f"{date}T{at.tm_hour:02}:{at.tm_min:02}:{at.tm_sec:02}", zone
 
 
 def format_time(nanoseconds: int) -> str:
@@ -109,7 +135,9 @@ def format_time(nanoseconds: int) -> str:
     return text + zone
 
 
-_TIME = re.compile(r"(-?\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,9})\d*)?(?:Z|([+-])(\d\d):(\d\d))")
+_TIME = re.compile(
+    r"(-?\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,9})\d*)?(?:Z|([+-])(\d\d):(\d\d))"
+)
 
 
 def parse_time(text: str) -> int:

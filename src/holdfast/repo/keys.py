@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from holdfast.core.errors import DamagedError, NoRepositoryError, ObjectExistsError, WrongPasswordError
+from holdfast.core.errors import (
+    DamagedError,
+    NoRepositoryError,
+    ObjectExistsError,
+    WrongPasswordError,
+)
 from holdfast.core.ids import ObjectId
 from holdfast.repo.crypto import Cipher, Key
 from holdfast.repo.gotext import format_time
@@ -94,7 +99,9 @@ def _seal_master(master: Key, password: Secret, salt: bytes) -> str:
 
 
 def _open_master(file: KeyFile, password: Secret) -> Key:
-    """Raises DamagedError where the password does not open it, or the file is damaged: the two look alike."""
+    """Raises DamagedError where the password does not open it, or the file is damaged: the two look
+    alike.
+    """
     if file.kdf != "scrypt":
         raise DamagedError(f"a key file uses the unknown key derivation {file.kdf!r}")
     try:
@@ -165,7 +172,8 @@ def open_key(
 ) -> OpenedKey:
     """The first key file that the password opens; one whose name starts with `hint` is tried first.
 
-    `fits` tells whether a master key opens the config: an `init` that was cut short leaves a key of its own behind.
+    `fits` tells whether a master key opens the config: an `init` that was cut short leaves a key of
+    its own behind.
 
     Raises:
         NoRepositoryError: there is no key file.
@@ -195,12 +203,13 @@ def open_key(
     if opened:
         raise DamagedError(
             f"the password is right, but the config file in {store.address} is damaged",
-            remedy="Bring the config file back from a copy of the repository; the backups are untouched.",
+            remedy="Bring the config file back from a copy; the backups are untouched.",
         )
     if damaged:
         raise DamagedError(
-            f"{damaged[0].message}; the other {len(names) - len(damaged)} key files are not opened by this password",
-            remedy="Use another key's password, or bring the key file back from a copy of the repository.",
+            f"{damaged[0].message}; "
+            f"the password opens none of the other {len(names) - len(damaged)} key files",
+            remedy="Use another key's password, or bring the key file back from a copy.",
         )
     raise WrongPasswordError(f"wrong password, or no key found for it in {store.address}")
 

@@ -1,15 +1,18 @@
 """Locks that restic understands, with leases of our own, so that nobody ever unlocks by hand.
 
-A lock is a file in `locks/`. Ours says more than restic's: which run of which machine holds it and how long its lease is,
-and it is replaced every REFRESH seconds. Nobody's clock is compared with anybody else's:
+A lock is a file in `locks/`. Ours says more than restic's: which run of which machine holds it and
+how long its lease is, and it is replaced every REFRESH seconds. Nobody's clock is compared with
+anybody else's:
 
-- a lock of this machine is dead when its process is (the start time tells a reused process number apart);
-- a lock of another Holdfast is dead when the very same file was seen for longer than its lease by our own monotonic clock;
-- a lock of restic is dead by restic's rule (process gone on the same host, or 30 minutes old), the age taken between two
-  times of the store's clock where the store has one.
+- a lock of this machine is dead when its process is (the start time tells a reused process number
+  apart);
+- a lock of another Holdfast is dead when the very same file was seen for longer than its lease by
+  our own monotonic clock;
+- a lock of restic is dead by restic's rule (process gone on the same host, or 30 minutes old), the
+  age taken between two times of the store's clock where the store has one.
 
-A holder proves that it still holds its lock right before it commits or deletes (`prove`): one that was paused past its
-lease finds its file gone, and commits nothing.
+A holder proves that it still holds its lock right before it commits or deletes (`prove`): one that
+was paused past its lease finds its file gone, and commits nothing.
 """
 
 from __future__ import annotations
@@ -84,14 +87,15 @@ class SeenLock:
         if self.file is None:
             return f"an unreadable lock {self.id[:SHORT_ID]}"
         kind = "exclusively " if self.file.exclusive else ""
-        return f"locked {kind}by process {self.file.pid} on {self.file.hostname} ({self.file.username})"
+        holder = f"process {self.file.pid} on {self.file.hostname} ({self.file.username})"
+        return f"locked {kind}by {holder}"
 
 
 def machine_identity() -> str:
-    """Tells this boot and process namespace from every other; empty where the system does not say."""
+    """Tells this boot and process namespace from any other; empty where that is not known."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
+        return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return ""
 
@@ -116,13 +120,27 @@ def _process_exists(pid: int) -> bool:
 
 
 class _Watch:
-    """What one waiting process has seen of others' locks, and since when, by its own monotonic clock."""
+    """What one waiting process has seen of others' locks, and since when, by its own monotonic
+    clock.
+    """
 
     def __init__(self, objects: Objects, clock: Clock) -> None:
         self._objects = objects
         self._clock = clock
         self._since: dict[ObjectId, float] = {}
         self._read: dict[ObjectId, LockFile | None] = {}
+        self._store_lead: int | None = None
+
+    def _store_now(self) -> int:
+        """The store's own clock, learnt once from a file that is written and removed; 0 where it
+        keeps no times.
+        """
+        if self._store_lead is None:
+            probe = Lock(self._objects, self._clock, exclusive=False)
+            stamp = self._objects.store.stat(FileKind.LOCK, probe.id).mtime
+            probe.release()
+            self._store_lead = stamp - int(self._clock.monotonic() * 1e9) if stamp else 0
+        return self._store_lead and self._store_lead + int(self._clock.monotonic() * 1e9)
 
     def look(self, *, besides: ObjectId | None) -> list[SeenLock]:
         """All locks but one's own."""
@@ -146,7 +164,7 @@ class _Watch:
     def watched(self, lock: SeenLock) -> float:
         return self._clock.monotonic() - self._since[lock.id]
 
-    def verdict(self, lock: SeenLock, store_now: int) -> bool | None:
+    def verdict(self, lock: SeenLock) -> bool | None:
         """True: its holder lives. False: dead. None: only watching on will tell."""
         file = lock.file
         if file is None:
@@ -155,10 +173,11 @@ class _Watch:
             return self._verdict_on_ours(lock, file, file.holdfast)
         if file.hostname == socket.gethostname() and not _process_exists(file.pid):
             return False
-        ages = [(self._clock.now() - parse_time(file.time)) / 1e9]
-        if lock.mtime and store_now:
-            ages.append((store_now - lock.mtime) / 1e9)
-        return min(ages) < _FOREIGN_STALE
+        if self._clock.now() - parse_time(file.time) < _FOREIGN_STALE * 1e9:
+            return True
+        if not lock.mtime or not (store_now := self._store_now()):
+            return False  # a store without times: restic's rule as it is
+        return store_now - lock.mtime < _FOREIGN_STALE * 1e9
 
     def _verdict_on_ours(self, lock: SeenLock, file: LockFile, holder: Holder) -> bool | None:
         if holder.machine and holder.machine == machine_identity():
@@ -208,7 +227,9 @@ class Lock:
             try:
                 self._objects.store.remove(FileKind.LOCK, old)
             except ObjectNotFoundError as error:
-                raise LockLostError("the lock of this run was taken away while it was paused") from error
+                raise LockLostError(
+                    "the lock of this run was taken away while it was paused"
+                ) from error
 
     @contextmanager
     def refreshing(self) -> Iterator[None]:
@@ -242,11 +263,15 @@ class Lock:
             idle = self._clock.monotonic() - self._refreshed
             if idle > LEASE:
                 cause = f" ({self._failure.message})" if self._failure else ""
-                raise LockLostError(f"the lock of this run was not refreshed for {idle:.0f} seconds{cause}")
+                raise LockLostError(
+                    f"the lock of this run was not refreshed for {idle:.0f} seconds{cause}"
+                )
             try:
                 self._objects.store.stat(FileKind.LOCK, self._id)
             except ObjectNotFoundError as error:
-                raise LockLostError("the lock of this run was taken away while it was paused") from error
+                raise LockLostError(
+                    "the lock of this run was taken away while it was paused"
+                ) from error
 
     def release(self) -> None:
         """Removes the lock file; one that is gone already is well."""
@@ -278,7 +303,7 @@ def acquire(
     told = False
     while True:
         seen = watch.look(besides=mine.id if mine else None)
-        blocking = _blocking(objects, watch, seen, mine, exclusive=exclusive)
+        blocking = _blocking(objects, watch, seen, exclusive=exclusive)
         if not blocking:
             if mine is not None:
                 return mine
@@ -293,21 +318,20 @@ def acquire(
         if alive and clock.monotonic() >= deadline:
             raise LockedError(f"the repository is {alive[0].describe()}")
         if not told:
-            on_wait(f"the repository is {blocking[0][0].describe()}; waiting for it or for its lease to end")
+            on_wait(f"the repository is {blocking[0][0].describe()}; waiting")
             told = True
         clock.sleep(_POLL)
 
 
 def _blocking(
-    objects: Objects, watch: _Watch, seen: list[SeenLock], mine: Lock | None, *, exclusive: bool
+    objects: Objects, watch: _Watch, seen: list[SeenLock], *, exclusive: bool
 ) -> list[tuple[SeenLock, bool | None]]:
     """The locks in our way with the verdict on each; those of the dead are removed."""
-    store_now = objects.store.stat(FileKind.LOCK, mine.id).mtime if mine else 0
     blocking: list[tuple[SeenLock, bool | None]] = []
     for lock in seen:
         if not exclusive and lock.file is not None and not lock.file.exclusive:
             continue
-        verdict = watch.verdict(lock, store_now)
+        verdict = watch.verdict(lock)
         if verdict is False:
             try:
                 objects.store.remove(FileKind.LOCK, lock.id)
@@ -323,7 +347,7 @@ def remove_stale(objects: Objects, clock: Clock) -> int:
     watch = _Watch(objects, clock)
     removed = 0
     for lock in watch.look(besides=None):
-        if watch.verdict(lock, 0) is False:
+        if watch.verdict(lock) is False:
             objects.store.remove(FileKind.LOCK, lock.id)
             removed += 1
     return removed

@@ -1,4 +1,6 @@
-"""Sealed documents of a repository: config, snapshots, indexes, locks. Each file's name is the SHA-256 of what is stored."""
+"""Sealed documents of a repository: config, snapshots, indexes, locks. Each file's name is the
+SHA-256 of what is stored.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ NOUNS = {
 
 
 class Objects:
-    """Reads and writes sealed documents. Safe for threads: ciphers and codecs are kept one for each."""
+    """Reads and writes sealed documents. Safe for threads: ciphers and codecs are kept one for
+    each.
+    """
 
     def __init__(self, store: Store, key: Key, *, version: int) -> None:
         self.store = store
@@ -85,12 +89,15 @@ class Objects:
             body = bytes([_ZSTD_DOCUMENT]) + self.codec.frame(document)
         sealed = self.cipher.seal(body)
         if self.cipher.open(sealed) != body:
-            raise DamagedError("a sealed document does not open to what was sealed; nothing was stored")
+            raise DamagedError(
+                "a sealed document does not open to what was sealed; nothing was stored"
+            )
         name = CONFIG_NAME if kind is FileKind.CONFIG else hashlib.sha256(sealed).hexdigest()
         try:
             self.store.put(kind, name, sealed)
         except ObjectExistsError:
             if kind is FileKind.CONFIG:
                 raise
-            # The name is the digest of these very bytes with their fresh iv: a retried upload that had landed.
+            # The name is the digest of these very bytes with their fresh iv: a retried upload that
+            # had landed.
         return ObjectId(name)

@@ -2,8 +2,8 @@
 
     blob 1 | blob 2 | ... | sealed header | length of the sealed header, 4 bytes little-endian
 
-A blob is verified (authenticated, opened, inflated, compared) the moment it was sealed, before anything is uploaded:
-faulty memory or a faulty codec must not reach a repository (F10).
+A blob is verified (authenticated, opened, inflated, compared) the moment it was sealed, before
+anything is uploaded: faulty memory or a faulty codec must not reach a repository (F10).
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class BlobKind(IntEnum):
 
 
 class PackedBlob(NamedTuple):
-    """Where a blob lies within its pack. `raw_length` is that of the plaintext if it is compressed, else 0."""
+    """Where a blob lies within its pack. `raw_length` is that of the plaintext if it is compressed,
+    else 0.
+    """
 
     id: BlobId
     kind: int
@@ -102,15 +104,17 @@ class PackBuffer:
         self._cipher.seal_into(body, room)
         self._verify(room, plaintext, compressed=frame is not None)
         packed = PackedBlob(
-            blob, kind, self.size, len(room), 0 if frame is None else len(plaintext)
+            blob, int(kind), self.size, len(room), 0 if frame is None else len(plaintext)
         )
         self._keep(packed)
         return packed
 
     def add_sealed(self, blob: BlobId, kind: int, sealed: Buffer, raw_length: int) -> PackedBlob:
-        """Takes over a blob that is sealed under the same key already, and was verified by the caller."""
+        """Takes over a blob that is sealed under the same key already, and was verified by the
+        caller.
+        """
         self._room(len(sealed))[:] = sealed
-        packed = PackedBlob(blob, kind, self.size, len(sealed), raw_length)
+        packed = PackedBlob(blob, int(kind), self.size, len(sealed), raw_length)
         self._keep(packed)
         return packed
 
@@ -134,7 +138,9 @@ class PackBuffer:
             raise VerificationError("a sealed blob does not open to what was read")
 
     def finish(self) -> memoryview:
-        """Seals the header behind the blobs. What it returns, the whole pack, is valid until the buffer is cleared."""
+        """Seals the header behind the blobs. What it returns, the whole pack, is valid until the
+        buffer is cleared.
+        """
         header = self._cipher.seal(encode_header(self.blobs))
         self._room(len(header))[:] = header
         self.size += len(header)

@@ -1,4 +1,6 @@
-"""Fills packs in one thread and stores them in another, with two buffers between: one fills while the other is written."""
+"""Fills packs in one thread and stores them in another, with two buffers between: one fills while
+the other is written.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ _BUFFERS = 2
 
 
 class Packer:
-    """Belongs to one thread; `stored` is called in the writing thread for each pack that has become durable."""
+    """Belongs to one thread; `stored` is called in the writing thread for each pack that has become
+    durable.
+    """
 
     def __init__(
         self,
@@ -38,7 +42,7 @@ class Packer:
         self._made = 1
         self._filling = self._new_buffer()
         self._free: queue.SimpleQueue[PackBuffer] = queue.SimpleQueue()
-        self._full: queue.SimpleQueue[PackBuffer | None] = queue.SimpleQueue()
+        self._full: queue.SimpleQueue[tuple[PackBuffer, memoryview] | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
         self._writer: threading.Thread | None = None
         self._unwritten = 0
@@ -76,7 +80,8 @@ class Packer:
         if self._writer is None:
             self._writer = threading.Thread(target=self._write, name="pack-writer", daemon=True)
             self._writer.start()
-        self._full.put(self._filling)
+        # Finished here and not by the writer: ciphers belong to one thread.
+        self._full.put((self._filling, self._filling.finish()))
         self._unwritten += 1
         if self._made < _BUFFERS:
             self._made += 1
@@ -92,10 +97,10 @@ class Packer:
         return buffer
 
     def _write(self) -> None:
-        while (buffer := self._full.get()) is not None:
+        while (full := self._full.get()) is not None:
+            buffer, content = full
             if self._failure is None:
                 try:
-                    content = buffer.finish()
                     self._stored(store_pack(self._objects.store, content, buffer.blobs))
                 except BaseException as error:  # noqa: BLE001  handed to the thread that fills
                     self._failure = error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -24,12 +23,14 @@ from holdfast.core.ids import SHORT_ID, BlobId, ObjectId, PackId
 from holdfast.repo.chunker import is_irreducible, random_polynomial
 from holdfast.repo.crypto import Cipher, Key
 from holdfast.repo.index import Index
+from holdfast.repo.index_file import documents
 from holdfast.repo.keys import add_key, open_key
 from holdfast.repo.objects import Objects
 from holdfast.repo.pack import (
     LENGTH_FIELD,
     BlobKind,
     PackedBlob,
+    StoredPack,
     decode_header,
     plaintext_limit,
     read_header_length,
@@ -39,11 +40,11 @@ from holdfast.repo.tree import Node, decode_tree
 from holdfast.store.contract import CONFIG_NAME, FileKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from holdfast.core.clock import Clock
     from holdfast.core.secret import Secret
-    from holdfast.repo.index import Location
     from holdfast.store.contract import Store
 
 VERSIONS = (1, 2)
@@ -65,11 +66,11 @@ class Refused:
 
     kind: FileKind
     name: str
-    error: DamagedError | StoreError
+    error: DamagedError | UnknownVersionError | StoreError
 
 
 class Repository:
-    """An opened repository. Reading is safe for threads; `index` is loaded when it is first needed."""
+    """An opened repository. Reading is safe for threads; `index` is loaded when first needed."""
 
     def __init__(
         self,
@@ -88,7 +89,7 @@ class Repository:
         self.clock = clock or SystemClock()
         self._index: Index | None = None
 
-    # --- making and opening -------------------------------------------------------------------------------------------
+    # --- making and opening -----------------------------------------------------------------------
 
     @classmethod
     def init(
@@ -108,14 +109,17 @@ class Repository:
         """
         clock = clock or SystemClock()
         if version not in VERSIONS:
-            raise UnknownVersionError(f"there is no repository version {version}; known are 1 and 2")
+            raise UnknownVersionError(
+                f"there is no repository version {version}; known are 1 and 2"
+            )
         if _exists(store, FileKind.CONFIG, CONFIG_NAME):
             raise RepositoryExistsError(f"there is a repository in {store.address} already")
         for kind in (FileKind.SNAPSHOT, FileKind.INDEX, FileKind.PACK):
             if next(iter(store.list(kind)), None) is not None:
                 raise DamagedError(
                     f"{store.address} holds backups but no config file",
-                    remedy="Nothing was changed. Bring the config file back from a copy, or choose another place.",
+                    remedy="Nothing was changed. "
+                    "Bring the config file back from a copy, or choose another place.",
                 )
         store.create()
         master = Key.generate()
@@ -150,7 +154,12 @@ class Repository:
             raise NoRepositoryError(f"there is no repository in {store.address}") from error
         opened = open_key(store, password, hint=key_hint, fits=lambda key: _opens(key, sealed))
         return cls.unlocked(
-            store, opened.master, key_id=opened.id, cache_root=cache_root, clock=clock, sealed=sealed
+            store,
+            opened.master,
+            key_id=opened.id,
+            cache_root=cache_root,
+            clock=clock,
+            sealed=sealed,
         )
 
     @classmethod
@@ -164,7 +173,9 @@ class Repository:
         clock: Clock | None = None,
         sealed: bytes | None = None,
     ) -> Repository:
-        """Opens with a master key that is known already. `cache_root` holds one folder for each repository."""
+        """Opens with a master key that is known already. `cache_root` holds one folder for each
+        repository.
+        """
         if sealed is None:
             sealed = store.get(FileKind.CONFIG, CONFIG_NAME)
         config = _read_config(Cipher(master).open(sealed))
@@ -172,13 +183,17 @@ class Repository:
         cache = cache_root / config.id if cache_root else None
         return cls(objects, config, key_id=key_id, cache=cache, clock=clock)
 
-    # --- the index ----------------------------------------------------------------------------------------------------
+    # --- the index --------------------------------------------------------------------------------
 
     @property
     def index(self) -> Index:
         if self._index is None:
             self._index = self.load_index()
         return self._index
+
+    @index.setter
+    def index(self, index: Index) -> None:
+        self._index = index
 
     def load_index(self) -> Index:
         """The index as the store has it now."""
@@ -190,10 +205,18 @@ class Repository:
         )
         return self._index
 
-    # --- blobs --------------------------------------------------------------------------------------------------------
+    def save_index(self, packs: Sequence[StoredPack]) -> None:
+        """Makes stored packs findable: durable index files, and the index in memory."""
+        for document in documents((pack.id, pack.blobs) for pack in packs):
+            self.objects.save(FileKind.INDEX, document)
+        for pack in packs:
+            self.index.add_pack(pack.id, pack.blobs)
+
+    # --- blobs ------------------------------------------------------------------------------------
 
     def load_blob(self, blob: BlobId, kind: BlobKind) -> bytes:
-        """The plaintext, authenticated and with the right digest (I4); every place that the index knows is tried.
+        """The plaintext, authenticated and with the right digest (I4); every place that the index
+        knows is tried.
 
         Raises:
             UnreadableError: no place has it whole.
@@ -222,7 +245,9 @@ class Repository:
         if raw_length:
             plaintext = self.objects.codec.inflate(plaintext, plaintext_limit(kind))
         if hashlib.sha256(plaintext).digest() != blob:
-            raise DamagedError(f"blob {blob.hex()[:SHORT_ID]} does not have the content of its name")
+            raise DamagedError(
+                f"blob {blob.hex()[:SHORT_ID]} does not have the content of its name"
+            )
         return plaintext
 
     def load_tree(self, tree: BlobId) -> list[Node]:
@@ -248,10 +273,12 @@ class Repository:
             raise DamagedError(f"the header of pack {name[:SHORT_ID]} does not add up to its size")
         return blobs
 
-    # --- snapshots ----------------------------------------------------------------------------------------------------
+    # --- snapshots --------------------------------------------------------------------------------
 
     def snapshots(self, refused: list[Refused] | None = None) -> Iterator[Snapshot]:
-        """All of them, in no order. A damaged one is raised, or, where `refused` is given, noted there and passed over."""
+        """All of them, in no order. A damaged one is raised, or, where `refused` is given, noted
+        there and passed over.
+        """
         for item in list(self.store.list(FileKind.SNAPSHOT)):
             try:
                 yield self.load_snapshot(ObjectId(item.name))
@@ -268,9 +295,6 @@ class Repository:
     def save_snapshot(self, file: SnapshotFile) -> Snapshot:
         """The commit of a backup: everything it refers to must be durable and indexed before."""
         return Snapshot(self.objects.save(FileKind.SNAPSHOT, msgspec.json.encode(file)), file)
-
-    def locations(self, blob: BlobId, kind: BlobKind) -> list[Location]:
-        return list(self.index.find_all(blob, kind))
 
 
 def _exists(store: Store, kind: FileKind, name: str) -> bool:

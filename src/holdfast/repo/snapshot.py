@@ -114,7 +114,8 @@ def _has_tags(snapshot: Snapshot, tags: Sequence[str]) -> bool:
 
 
 def choose(snapshots: Iterable[Snapshot], wanted: str) -> tuple[Snapshot, str]:
-    """One of them by (the beginning of) its name, or "latest"; with restic's "ID:path" the path behind the colon too.
+    """One of them by (the beginning of) its name, or "latest"; with restic's "ID:path" the path
+    behind the colon too.
 
     Raises:
         SnapshotNotFoundError: none fits.

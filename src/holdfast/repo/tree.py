@@ -1,6 +1,7 @@
 """Trees: a directory as the format keeps it, one JSON document whose nodes are sorted by raw name.
 
-The text of a node is written by hand, to the letter as restic writes it, because equal text is equal blobs.
+The text of a node is written by hand, to the letter as restic writes it, because equal text is
+equal blobs.
 """
 
 from __future__ import annotations
@@ -70,7 +71,9 @@ class Xattr(msgspec.Struct, frozen=True, gc=False):
 
 
 class Node(msgspec.Struct, gc=False):
-    """One name in a tree, as stored. `content` holds hexadecimal blob names, `subtree` that of a directory's tree."""
+    """One name in a tree, as stored. `content` holds hexadecimal blob names, `subtree` that of a
+    directory's tree.
+    """
 
     name: str
     type: str
@@ -130,7 +133,10 @@ class Node(msgspec.Struct, gc=False):
                 links=self.links,
                 linktarget=self._link_target(),
                 xattrs=[
-                    (x.name.encode("utf-8", "surrogateescape"), base64.b64decode(x.value or ""))
+                    (
+                        x.name.encode("utf-8", "surrogateescape"),
+                        base64.b64decode(x.value or "", validate=True),
+                    )
                     for x in self.extended_attributes or ()
                 ],
             )
@@ -139,7 +145,7 @@ class Node(msgspec.Struct, gc=False):
 
     def _link_target(self) -> bytes | None:
         if self.linktarget_raw:
-            return base64.b64decode(self.linktarget_raw)
+            return base64.b64decode(self.linktarget_raw, validate=True)
         return self.linktarget.encode() if self.linktarget else None
 
 
@@ -180,7 +186,9 @@ def decode_tree(document: bytes) -> list[Node]:
 
 
 def decode_tree_texts(document: bytes) -> list[tuple[Node, bytes]]:
-    """As `decode_tree`, each node with its own text, so that an unchanged one is kept to the letter."""
+    """As `decode_tree`, each node with its own text, so that an unchanged one is kept to the
+    letter.
+    """
     try:
         return [(_decode_node(raw), bytes(raw)) for raw in _decode_raw_tree(document).nodes or []]
     except msgspec.DecodeError as error:
@@ -190,12 +198,16 @@ def decode_tree_texts(document: bytes) -> list[tuple[Node, bytes]]:
 def node_text(
     entry: Entry, *, content: Sequence[BlobId] | None = None, subtree: BlobId | None = None
 ) -> bytes:
-    """The JSON text of one node. `content` for files ([] for an empty one), `subtree` for directories."""
+    """The JSON text of one node. `content` for files ([] for an empty one), `subtree` for
+    directories.
+    """
     mtime = format_time(entry.mtime)
+    atime = mtime if entry.atime == entry.mtime else format_time(entry.atime)
     parts = [
-        f'{{"name":{quote_name(entry.name)},"type":"{entry.kind}","mode":{to_go_mode(entry.mode, entry.kind)}'
-        f',"mtime":"{mtime}","atime":"{mtime if entry.atime == entry.mtime else format_time(entry.atime)}"'
-        f',"ctime":"{format_time(entry.ctime)}","uid":{entry.uid},"gid":{entry.gid}'
+        f'{{"name":{quote_name(entry.name)},"type":"{entry.kind}"',
+        f',"mode":{to_go_mode(entry.mode, entry.kind)}',
+        f',"mtime":"{mtime}","atime":"{atime}","ctime":"{format_time(entry.ctime)}"',
+        f',"uid":{entry.uid},"gid":{entry.gid}',
     ]
     if entry.user:
         parts.append(f',"user":{json_string(entry.user)}')
@@ -246,5 +258,7 @@ def _xattr_text(xattrs: Iterable[tuple[bytes, bytes]]) -> str:
 
 
 def tree_text(nodes: Iterable[bytes]) -> bytes:
-    """The document of a tree from the texts of its nodes, which must be sorted by raw name. Ends with a newline as restic's."""
+    """The document of a tree from the texts of its nodes, which must be sorted by raw name. Ends
+    with a newline as restic's.
+    """
     return b'{"nodes":[' + b",".join(nodes) + b"]}\n"

@@ -1,0 +1,180 @@
+"""Worker processes: forked from a process that has no threads yet, each at the end of a pipe.
+
+A worker ignores the terminal's signals; it ends when its pipe does, so it never outlives whoever
+started it. Messages are tuples of plain values (marshal), an error travels as itself (pickle).
+"""
+
+from __future__ import annotations
+
+import gc
+import marshal
+import os
+import pickle
+import signal
+import socket
+import threading
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING, Any
+
+from holdfast.core.errors import HoldfastError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Message = tuple[Any, ...]
+"""A word that says what it is, then plain values: numbers, strings, bytes, tuples and lists of
+them.
+"""
+
+_PLAIN, _ERROR = b"m", b"e"
+_SOCKET_BUFFER = 1 << 20
+
+
+class WorkerDiedError(HoldfastError):
+    code = "worker-died"
+    remedy = (
+        "Nothing was committed. "
+        "Look for the out-of-memory killer in the system log, then run again."
+    )
+
+
+class Line:
+    """One end of a pipe that carries messages; sending is safe for threads."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._sending = threading.Lock()
+
+    def send(self, message: Message) -> None:
+        self._send(_PLAIN + marshal.dumps(message))
+
+    def send_error(self, error: BaseException) -> None:
+        self._send(_ERROR + pickle.dumps(error))
+
+    def _send(self, raw: bytes) -> None:
+        with self._sending:
+            self.connection.send_bytes(raw)
+
+    def receive(self) -> Message:
+        """The next message.
+
+        Raises:
+            EOFError: the other end is gone.
+            Exception: what the other end sent as its error.
+        """
+        raw = self.connection.recv_bytes()
+        if raw[:1] == _ERROR:
+            raise pickle.loads(raw[1:])  # noqa: S301  our own child's
+        message: Message = marshal.loads(memoryview(raw)[1:])  # noqa: S302  our own child's
+        return message
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+class Worker(Line):
+    """The parent's end of a worker process."""
+
+    def __init__(self, pid: int, connection: Connection) -> None:
+        super().__init__(connection)
+        self.pid = pid
+
+    def receive(self) -> Message:
+        try:
+            return super().receive()
+        except (EOFError, ConnectionError) as error:
+            raise WorkerDiedError(
+                f"worker process {self.pid} died in the middle of its work"
+            ) from error
+
+    def end(self) -> None:
+        """Closes the pipe, which ends the worker, and waits for it."""
+        self.close()
+        try:
+            os.waitpid(self.pid, 0)
+        except ChildProcessError:
+            pass
+
+
+def _pipe() -> tuple[Connection, Connection]:
+    ends = socket.socketpair()
+    for end in ends:
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            end.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BUFFER)
+    return Connection(ends[0].detach()), Connection(ends[1].detach())
+
+
+def can_fork() -> bool:
+    """Forking is safe where the system has it and this process runs no other thread."""
+    return hasattr(os, "fork") and threading.active_count() == 1
+
+
+def fork_workers(count: int, serve: Callable[[Line], None]) -> list[Worker]:
+    """Starts so many processes that run `serve` on their end of the pipe until it returns or the
+    pipe ends.
+    """
+    keep_freed_memory()
+    gc.freeze()  # or the first collection in a child would copy every page
+    workers: list[Worker] = []
+    for _ in range(count):
+        ours, theirs = _pipe()
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            for worker in workers:
+                worker.close()
+            _run(serve, Line(theirs))
+        theirs.close()
+        workers.append(Worker(pid, ours))
+    gc.unfreeze()
+    return workers
+
+
+def _run(serve: Callable[[Line], None], line: Line) -> None:
+    """The whole life of a worker; never returns."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    status = 0
+    try:
+        serve(line)
+    except (EOFError, ConnectionError):
+        pass  # the parent is gone, or wants us to go
+    except BaseException as error:  # noqa: BLE001  the boundary of this process: the parent raises it
+        status = 1
+        try:
+            line.send_error(error)
+        except OSError:
+            pass
+    finally:
+        os._exit(status)
+
+
+def ready(workers: Sequence[Worker], timeout: float | None) -> list[Worker]:
+    """Those that have sent something (or died), waiting so long for the first; None waits without
+    end.
+    """
+    by_connection = {worker.connection: worker for worker in workers}
+    return [by_connection[c] for c in wait(list(by_connection), timeout)]  # type: ignore[index]  # only ours are given
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc not to give megabyte buffers back to the kernel each time: the page faults cost
+    more than hashing.
+    """
+    import ctypes
+
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return  # another C library; only slower
+    mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+    mallopt(_M_TRIM_THRESHOLD, 64 << 20)
+
+
+def available_processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
