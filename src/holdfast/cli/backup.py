@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from holdfast.repo.repository import Repository
     from holdfast.repo.sealing import SealingPlan
     from holdfast.repo.snapshot import Snapshot
-    from holdfast.sources.files import Filters
+    from holdfast.sources.files.filters import Filters
 
 _LISTED = 10
 """Unreadable paths that the last error names; all of them were told while the backup ran."""
@@ -217,7 +217,7 @@ def backup(
         count = len(result.problems)
         shown = ", ".join(output.shown(problem.path) for problem in result.problems[:_LISTED])
         more = f" and {count - _LISTED} more" if count > _LISTED else ""
-        raise PartialError(f"{count} of the source could not be read as they are: {shown}{more}")
+        raise PartialError(f"not everything could be read as it is ({count}): {shown}{more}")
 
 
 def _with_parent(
@@ -264,15 +264,7 @@ def _filters(
     one_file_system: bool,
     opened: "Repository",
 ) -> "Filters":
-    from holdfast.core.patterns import parse_pattern_file
-    from holdfast.sources.files import Filters
-
-    def listed(files: Sequence[str] | None) -> list[str]:
-        return [
-            pattern
-            for file in files or ()
-            for pattern in parse_pattern_file(targets.read_file(file), os.environ)
-        ]
+    from holdfast.sources.files.filters import Filters
 
     try:
         size = parse_size(larger_than) if larger_than else None
@@ -281,8 +273,8 @@ def _filters(
     own = [opened.store.address] if opened.store.properties.local else []
     own += [str(opened.cache.parent)] if opened.cache else []
     return Filters(
-        excludes=(*(exclude or ()), *listed(exclude_file)),
-        iexcludes=(*(iexclude or ()), *listed(iexclude_file)),
+        excludes=(*(exclude or ()), *targets.patterns_in(exclude_file or ())),
+        iexcludes=(*(iexclude or ()), *targets.patterns_in(iexclude_file or ())),
         exclude_caches=exclude_caches,
         exclude_if_present=tuple(exclude_if_present or ()),
         exclude_larger_than=size,
@@ -292,15 +284,15 @@ def _filters(
 
 
 def _files(named: Sequence[bytes], filters: "Filters", *, count: bool) -> _Reading:
-    from holdfast.sources.files import FileSource, Scan, clean_roots
+    from holdfast.sources.files.source import FileSource
 
-    roots = clean_roots(named)
+    source = FileSource(named, filters)
     totals = None
     if count:
         from holdfast.cli.totals import Totals
 
-        totals = Totals(lambda: Scan(roots, filters))
-    return _Reading(FileSource(roots, filters), filters.excludes, totals)
+        totals = Totals(source)
+    return _Reading(source, filters.excludes, totals)
 
 
 def _stream(name: str, command: Sequence[str] | None) -> _Reading:
@@ -319,7 +311,7 @@ def _sealing(settings: Settings, workers: int) -> "SealingPlan":
     from holdfast.repo.pack import DEFAULT_PACK_SIZE, MAX_PACK_SIZE, MIN_PACK_SIZE
     from holdfast.repo.sealing import SealingPlan
 
-    if settings.compression not in Compression:
+    if settings.compression not in list(Compression):
         raise UsageError(
             f"there is no compression {settings.compression!r}",
             remedy=f"Known are {', '.join(Compression)}.",

@@ -169,6 +169,6 @@ class BackupReport:
             f"processed {counts.files} files, {format_size(counts.bytes)} in {format_duration(elapsed)}"
         )
         if result.snapshot:
-            self._output.line(f"snapshot {result.snapshot.short} saved")
+            said(f"snapshot {result.snapshot.short} saved")
         elif not dry_run:
-            self._output.line("nothing changed, so no snapshot was made")
+            said("nothing changed, so no snapshot was made")

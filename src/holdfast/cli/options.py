@@ -107,6 +107,10 @@ class Chosen:
         )
         return sorted(fitting, key=lambda snapshot: (snapshot.time, snapshot.id))
 
+    def among_if_latest(self, snapshots: Iterable["Snapshot"], name: str) -> Iterable["Snapshot"]:
+        """As restic has it: the filter only decides which snapshot "latest" is."""
+        return self.among(snapshots) if name.partition(":")[0] == "latest" else snapshots
+
 
 def named_or_fitting(
     snapshots: Iterable["Snapshot"], names: Sequence[str], chosen: Chosen
@@ -121,9 +125,8 @@ def named_or_fitting(
     everything = list(snapshots)
     if not names:
         return chosen.among(everything)
-    pool = {name: chosen.among(everything) if name == "latest" else everything for name in names}
-    found = {snapshot.id: snapshot for name in names for snapshot, _ in [choose(pool[name], name)]}
-    return list(found.values())
+    found = [choose(chosen.among_if_latest(everything, name), name)[0] for name in names]
+    return list({snapshot.id: snapshot for snapshot in found}.values())
 
 
 def snapshot_json(snapshot: "Snapshot") -> dict[str, Any]:

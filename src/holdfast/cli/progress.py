@@ -6,8 +6,11 @@ even where a single step takes long.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
 from holdfast.core.units import format_duration, format_size
@@ -23,11 +26,22 @@ _TERMINAL_EVERY = 0.25
 _JSON_EVERY = 1.0
 
 
+@lru_cache
+def _forks_wait_for() -> threading.Lock:
+    """What is held while something is shown. Worker processes are not forked meanwhile: they would inherit locks of
+    rich and of the streams that nobody in them ever releases.
+    """
+    drawing = threading.Lock()
+    os.register_at_fork(
+        before=drawing.acquire, after_in_parent=drawing.release, after_in_child=drawing.release
+    )
+    return drawing
+
+
 class Display:
     """Shows `lines()` on a terminal (standard error), or `status()` as JSON lines (standard output). Use as a context.
 
-    It begins with `wake`, so that commands that end at once show nothing and worker processes are started before the
-    thread is.
+    It begins with `wake`, so that commands that end at once show nothing.
     """
 
     def __init__(
@@ -44,7 +58,7 @@ class Display:
         self._every = _TERMINAL_EVERY if self._terminal else _JSON_EVERY
         self._wanted = not output.quiet and (output.json or self._terminal)
         self._live: Live | None = None
-        self._drawing = threading.Lock()
+        self._drawing = _forks_wait_for()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -67,10 +81,11 @@ class Display:
 
     def _run(self) -> None:
         while not self._stop.wait(self._every):
-            if self._output.json:
-                self._output.message("status", **self._status())
-            else:
-                self._draw()
+            with self._drawing:
+                if self._output.json:
+                    self._output.message("status", **self._status())
+                else:
+                    self._draw()
 
     def _draw(self) -> None:
         from rich.console import Console, Group
@@ -78,18 +93,17 @@ class Display:
         from rich.text import Text
 
         lines = [Text(line, overflow="ellipsis", no_wrap=True) for line in self._lines()]
-        with self._drawing:
-            if self._live is None:
-                console = Console(file=self._output.stderr)
-                self._live = Live(
-                    console=console,
-                    auto_refresh=False,
-                    transient=True,
-                    redirect_stdout=False,
-                    redirect_stderr=False,
-                )
-                self._live.start()
-            self._live.update(Group(*lines), refresh=True)
+        if self._live is None:
+            console = Console(file=self._output.stderr)
+            self._live = Live(
+                console=console,
+                auto_refresh=False,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._live.start()
+        self._live.update(Group(*lines), refresh=True)
 
     def say(self, text: str, *, result: bool = False) -> None:
         """One line above the block: a result, or else a remark."""
@@ -104,16 +118,39 @@ class Display:
                 self._output.warn(text)
 
 
-class Meter:
-    """`core.progress.Progress` for verbs without a display of their own."""
+@dataclass(slots=True)
+class Stage:
+    """One part of the work, and how far it is."""
 
-    def __init__(self, output: Output) -> None:
+    name: str = ""
+    all_items: int | None = None
+    all_bytes: int | None = None
+    items: int = 0
+    bytes: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self.began
+
+    @property
+    def share(self) -> float | None:
+        return done_share(self.items, self.all_items, self.bytes, self.all_bytes)
+
+
+class Meter:
+    """`core.progress.Progress` for every verb but `backup`. Use as a context around the work.
+
+    `status` makes the JSON fields of a stage where a verb has restic's instead of ours.
+    """
+
+    def __init__(
+        self, output: Output, *, status: Callable[[Stage], dict[str, Any]] | None = None
+    ) -> None:
         self._output = output
-        self._began = self._stage_began = time.monotonic()
-        self._stage = ""
-        self._items = self._bytes = 0
-        self._all_items: int | None = None
-        self._all_bytes: int | None = None
+        self._began = time.monotonic()
+        self._stage = Stage()
+        self._fields = status or stage_fields
         self._display = Display(output, lines=self._lines, status=self._status)
 
     def __enter__(self) -> Self:
@@ -122,17 +159,19 @@ class Meter:
     def __exit__(self, *_: object) -> None:
         self._display.__exit__()
 
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self._began
+
     def stage(self, name: str, *, items: int | None = None, bytes: int | None = None) -> None:  # noqa: A002  the protocol's word
-        self._stage, self._all_items, self._all_bytes = name, items, bytes
-        self._items = self._bytes = 0
-        self._stage_began = time.monotonic()
+        self._stage = Stage(name, items, bytes)
         if self._output.verbosity:
             self._output.note(name)
         self._display.wake()
 
     def add(self, items: int = 0, bytes: int = 0) -> None:  # noqa: A002  the protocol's word
-        self._items += items
-        self._bytes += bytes
+        self._stage.items += items
+        self._stage.bytes += bytes
 
     def note(self, message: str) -> None:
         if self._output.json:
@@ -140,41 +179,51 @@ class Meter:
         elif not self._output.quiet:
             self._display.say(message)
 
+    def result(self, text: str) -> None:
+        """A line of the result, while the block is on the terminal."""
+        self._display.say(text, result=True)
+
     def _lines(self) -> list[str]:
-        elapsed = time.monotonic() - self._stage_began
-        parts = [f"[{format_duration(time.monotonic() - self._began)}] {self._stage}"]
-        share = done_share(self._items, self._all_items, self._bytes, self._all_bytes)
-        if share is not None:
-            parts[0] += f" {share:.1%}"
-        if self._items or self._all_items:
-            parts.append(of_total(str(self._items), self._all_items and str(self._all_items)))
-        if self._bytes or self._all_bytes:
-            total = self._all_bytes and format_size(self._all_bytes)
-            parts.append(of_total(format_size(self._bytes), total))
-            parts.append(f"{format_size(self._bytes / max(elapsed, 0.001))}/s")
-        left = seconds_left(share, elapsed)
+        stage = self._stage
+        share = stage.share
+        percent = f" {share:.1%}" if share is not None else ""
+        parts = [f"[{format_duration(self.elapsed)}] {stage.name}{percent}"]
+        if stage.items or stage.all_items:
+            parts.append(of_total(str(stage.items), stage.all_items and str(stage.all_items)))
+        if stage.bytes or stage.all_bytes:
+            total = stage.all_bytes and format_size(stage.all_bytes)
+            parts.append(of_total(format_size(stage.bytes), total))
+            parts.append(f"{format_size(stage.bytes / max(stage.elapsed, 0.001))}/s")
+        left = seconds_left(share, stage.elapsed)
         if left is not None:
             parts.append(f"ETA {format_duration(left)}")
         return [", ".join(parts)]
 
     def _status(self) -> dict[str, Any]:
-        elapsed = time.monotonic() - self._stage_began
-        share = done_share(self._items, self._all_items, self._bytes, self._all_bytes)
-        left = seconds_left(share, elapsed)
+        stage = self._stage
+        left = seconds_left(stage.share, stage.elapsed)
         fields: dict[str, Any] = {
-            "stage": self._stage,
-            "seconds_elapsed": int(time.monotonic() - self._began),
-            "percent_done": share or 0.0,
-            "items_done": self._items,
-            "bytes_done": self._bytes,
+            "seconds_elapsed": int(self.elapsed),
+            "percent_done": stage.share or 0.0,
+            **self._fields(stage),
         }
-        if self._all_items is not None:
-            fields["total_items"] = self._all_items
-        if self._all_bytes is not None:
-            fields["total_bytes"] = self._all_bytes
         if left is not None:
             fields["seconds_remaining"] = int(left)
         return fields
+
+
+def stage_fields(stage: Stage) -> dict[str, Any]:
+    """What JSON says of a stage where restic has no words for it."""
+    fields: dict[str, Any] = {
+        "stage": stage.name,
+        "items_done": stage.items,
+        "bytes_done": stage.bytes,
+    }
+    if stage.all_items is not None:
+        fields["total_items"] = stage.all_items
+    if stage.all_bytes is not None:
+        fields["total_bytes"] = stage.all_bytes
+    return fields
 
 
 def done_share(items: int, all_items: int | None, size: int, all_bytes: int | None) -> float | None:

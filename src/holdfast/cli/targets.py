@@ -81,3 +81,12 @@ def read_file(file: str) -> bytes:
             f"{file} cannot be read: {error.strerror}",
             remedy="Nothing was done. Name a file that you may read.",
         ) from error
+
+
+def patterns_in(files: Sequence[str]) -> list[str]:
+    """The patterns of files, as --exclude-file takes them."""
+    from holdfast.core.patterns import parse_pattern_file
+
+    return [
+        pattern for file in files for pattern in parse_pattern_file(read_file(file), os.environ)
+    ]
