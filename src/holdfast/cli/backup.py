@@ -15,7 +15,6 @@ from holdfast.cli import options, repository, targets
 from holdfast.cli import settings as settings_of
 from holdfast.cli.output import Output
 from holdfast.cli.settings import Settings, env
-from holdfast.cli.snapshots import parse_group_by
 from holdfast.core.errors import PartialError, UsageError
 from holdfast.core.outcome import Outcome
 from holdfast.core.units import parse_size
@@ -235,7 +234,7 @@ def _with_parent(
 
     if parent:
         return replace(chosen, parent=choose(opened.snapshots(), parent)[0])
-    by = parse_group_by(group_by)
+    by = options.parse_group_by(group_by)
     paths = sorted(root.decode("utf-8", "replace") for root in reading.source.roots)
     limit = chosen.time if chosen.time is not None else opened.clock.now()
     refused: list[Refused] = []  # a damaged snapshot is no reason not to back up

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from holdfast.cli.settings import env
+from holdfast.core.errors import UsageError
 
 if TYPE_CHECKING:
     from holdfast.repo.snapshot import Snapshot
@@ -28,6 +29,10 @@ Tags = Annotated[
 Paths = Annotated[
     list[str] | None,
     typer.Option("--path", metavar="PATH", help="Only snapshots that were made of this path."),
+]
+SnapshotNames = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[SNAPSHOT]...", help="Only these; `latest` is one."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Only tell what would be done.")]
 FromRepo = Annotated[
@@ -96,6 +101,9 @@ class Chosen:
         lists = tuple(tuple(names) for names in parse_tag_lists(tags or ()))
         return cls(tuple(hosts or ()), lists, tuple(paths or ()))
 
+    def __bool__(self) -> bool:
+        return bool(self.hosts or self.tag_lists or self.paths)
+
     def among(self, snapshots: Iterable["Snapshot"]) -> list["Snapshot"]:
         """Those that fit, oldest first."""
         from holdfast.repo.snapshot import matches
@@ -135,3 +143,13 @@ def snapshot_json(snapshot: "Snapshot") -> dict[str, Any]:
 
     fields: dict[str, Any] = msgspec.to_builtins(snapshot.file)
     return {**fields, "id": snapshot.id, "short_id": snapshot.short}
+
+
+def parse_group_by(text: str) -> frozenset[str]:
+    """Raises UsageError where it is not restic's list."""
+    from holdfast.core import retention
+
+    try:
+        return retention.parse_group_by(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from error

@@ -9,7 +9,6 @@ import typer
 from holdfast.cli import options, repository
 from holdfast.cli import settings as settings_of
 from holdfast.cli.output import Output
-from holdfast.core.errors import UsageError
 from holdfast.core.units import format_size
 
 if TYPE_CHECKING:
@@ -22,10 +21,7 @@ Key = tuple[str, tuple[str, ...], tuple[str, ...]]
 def snapshots(
     ctx: typer.Context,
     *,
-    ids: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[SNAPSHOT]...", help="Only these; `latest` is one."),
-    ] = None,
+    ids: options.SnapshotNames = None,
     host: options.Hosts = None,
     tag: options.Tags = None,
     path: options.Paths = None,
@@ -44,7 +40,7 @@ def snapshots(
     chosen = options.Chosen.of(host, tag, path)
     with repository.opened(settings, output) as opened:
         found = options.named_or_fitting(opened.snapshots(), ids or [], chosen)
-    by = parse_group_by(group_by)
+    by = options.parse_group_by(group_by)
     if latest > 0:
         found = _last_of_each(found, latest)
     groups = _grouped(found, by)
@@ -56,18 +52,6 @@ def snapshots(
             output.line(f"snapshots for {describe(key, by)}:")
         _table(output, members, compact=compact)
         output.line(f"{len(members)} snapshots")
-
-
-def parse_group_by(text: str) -> frozenset[str]:
-    """Raises UsageError where it is not restic's list."""
-    words = frozenset(
-        {"path": "paths", "tag": "tags"}.get(word, word) for word in text.split(",") if word
-    )
-    if words - {"host", "paths", "tags"}:
-        raise UsageError(
-            f"cannot group by {text!r}", remedy="Write host, paths and tags, with commas."
-        )
-    return words
 
 
 def _key(snapshot: "Snapshot", by: frozenset[str]) -> Key:
