@@ -1,32 +1,64 @@
 """Every store keeps every promise of the contract."""
 
-import pytest
+import os
 
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from holdfast.core.secret import Secret
 from holdfast.store.directory import DirectoryStore
 from holdfast.store.memory import MemoryStore
+from holdfast.store.rest import RestStore
 from holdfast.store.retry import RetryStore
+from holdfast.store.s3 import S3Options, S3Store
+from holdfast.store.throttle import ThrottledStore
+from holdfast.testing.faulty_store import FaultyStore
 from holdfast.testing.store_contract import PROMISES
 
 
-def directory(tmp_path):
-    return DirectoryStore(tmp_path / "repository")
+@pytest.fixture(scope="module")
+def s3_endpoint():
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
 
 
-def memory(tmp_path):
-    return MemoryStore()
+@pytest.fixture
+def bucket(s3_endpoint):
+    name = f"test-{os.urandom(6).hex()}"
+    boto3.client(
+        "s3",
+        endpoint_url=s3_endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="key",
+        aws_secret_access_key="secret",
+    ).create_bucket(Bucket=name)
+    return f"{s3_endpoint}/{name}"
 
 
-def retried(tmp_path):
-    return RetryStore(MemoryStore())
+S3 = S3Options(access_key="key", secret_key=Secret("secret"))
+
+MAKERS = {
+    "directory": lambda use: DirectoryStore(use("tmp_path") / "repository"),
+    "memory": lambda _: MemoryStore(),
+    "s3": lambda use: S3Store(use("bucket"), options=S3),
+    "s3 in a folder": lambda use: S3Store(f"{use('bucket')}/some/folder", options=S3),
+    "rest": lambda use: RestStore(use("rest_server")().url),
+    "rest 1": lambda use: RestStore(use("rest_server")(version=1, ranges=False).url),
+    "retry": lambda _: RetryStore(MemoryStore()),
+    "throttle": lambda _: ThrottledStore(MemoryStore(), upload=10**6, download=10**6),
+    "faulty": lambda _: FaultyStore(MemoryStore()),
+}
 
 
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
-@pytest.mark.parametrize(
-    "factory", [directory, memory, retried], ids=lambda factory: factory.__name__
-)
-def test_store_keeps_promise(factory, promise, tmp_path):
-    """Each check of the conformance suite holds."""
-    store = factory(tmp_path)
+@pytest.mark.parametrize("maker", MAKERS)
+def test_store_keeps_promise(maker, promise, request):
+    """Each check of the conformance suite holds for each store."""
+    store = MAKERS[maker](request.getfixturevalue)
     store.create()
     promise(store)
     store.close()

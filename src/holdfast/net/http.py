@@ -22,6 +22,7 @@ from urllib3.exceptions import (
     SSLError,
 )
 from urllib3.util import Timeout, make_headers
+from urllib3.util.ssl_match_hostname import CertificateError as NameMismatchError
 
 from holdfast import __version__
 from holdfast.core.clock import SystemClock
@@ -262,10 +263,12 @@ def _explain(error: HTTPError, place: SplitResult) -> NetworkError:
         return CertificateError(
             f"the certificate of {place.hostname} is not trusted: {reason.verify_message}"
         )
+    if isinstance(reason, NameMismatchError):
+        return CertificateError(f"the certificate of {place.hostname} is for another name")
+    if isinstance(error, NewConnectionError):  # is a ConnectTimeoutError too
+        return NetworkError(f"{place.hostname} refuses connections at port {_port(place)}")
     if isinstance(error, ConnectTimeoutError):
         return NetworkError(f"{place.hostname} does not accept connections in time")
-    if isinstance(error, NewConnectionError):
-        return NetworkError(f"{place.hostname} refuses connections at port {_port(place)}")
     if isinstance(error, ReadTimeoutError):
         return NetworkError(f"{place.hostname} stopped answering")
     return NetworkError(f"the connection to {place.hostname} broke: {type(error).__name__}")
