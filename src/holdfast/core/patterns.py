@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _SPECIAL = frozenset("\\[]*?")
 _END = r"(?=/|\Z)"
 _ANY_COMPONENTS = r"(?:/[^/]+)*"
+_NOTHING = r"(?!)"
 
 
 class Patterns:
@@ -49,7 +50,7 @@ class Patterns:
         """Whether an absolute path, or anything above it, is matched."""
         text = self._text(path)
         if not self._ordered:
-            return self._anywhere is not None and self._anywhere.search(text) is not None
+            return bool(self._rooted.match(text) or self._anywhere.search(text))
         matched = False
         for rule in self._rules:
             if matched == rule.negated and rule.regex.search(text):
@@ -66,11 +67,14 @@ class Patterns:
             return self.matches(path)
         if self._ignore_case:
             name = _fold_bytes(name)
-        if name in self._plain_names:
+        if name in self._names or name.endswith(self._endings):
             return True
-        if self._names is not None and self._names.match(_decode(name)):
+        if self._globs is not None and self._globs.match(_decode(name)):
             return True
-        return self._elsewhere is not None and bool(self._elsewhere.search(self._text(path)))
+        if not self._has_paths:
+            return False
+        text = self._text(path)
+        return bool(self._rooted.match(text) or self._floating.search(text))
 
     def covers(self, path: bytes) -> bool:
         """Whether everything below `path` is matched, whatever it may be."""
@@ -92,30 +96,41 @@ class Patterns:
         return _fold(text) if self._ignore_case else text
 
     @cached_property
-    def _anywhere(self) -> re.Pattern[str] | None:
-        return _any_of([rule.source for rule in self._rules])
+    def _names(self) -> frozenset[bytes]:
+        """Patterns that are plain names."""
+        return frozenset(_encode(rule.components[0]) for rule in self._rules if rule.is_plain_name)
 
     @cached_property
-    def _plain_names(self) -> frozenset[bytes]:
-        return frozenset(
-            rule.components[0].encode("utf-8", "surrogateescape")
+    def _endings(self) -> tuple[bytes, ...]:
+        """Patterns like *.o, without the star: the most frequent of all."""
+        return tuple(_encode(rule.components[0][1:]) for rule in self._rules if rule.is_ending)
+
+    @cached_property
+    def _globs(self) -> re.Pattern[str] | None:
+        """All other patterns for a single name."""
+        others = [
+            _translate(rule.components[0]) + r"\Z"
             for rule in self._rules
-            if rule.is_name and rule.is_plain
-        )
+            if rule.is_name and not rule.is_plain_name and not rule.is_ending
+        ]
+        return _any_of(others) if others else None
 
     @cached_property
-    def _names(self) -> re.Pattern[str] | None:
-        return _any_of(
-            [
-                _translate(rule.components[0]) + r"\Z"
-                for rule in self._rules
-                if rule.is_name and not rule.is_plain
-            ]
-        )
+    def _has_paths(self) -> bool:
+        return not all(rule.is_name for rule in self._rules)
 
     @cached_property
-    def _elsewhere(self) -> re.Pattern[str] | None:
-        return _any_of([rule.source for rule in self._rules if not rule.is_name])
+    def _rooted(self) -> re.Pattern[str]:
+        return _any_of([rule.source for rule in self._rules if rule.rooted])
+
+    @cached_property
+    def _floating(self) -> re.Pattern[str]:
+        """Patterns for several components that may begin anywhere."""
+        return _any_of([r.source for r in self._rules if not r.rooted and not r.is_name])
+
+    @cached_property
+    def _anywhere(self) -> re.Pattern[str]:
+        return _any_of([rule.source for rule in self._rules if not rule.rooted])
 
 
 @dataclass(frozen=True)
@@ -132,14 +147,19 @@ class _Rule:
         return not self.rooted and len(self.components) == 1 and self.components[0] != ""
 
     @property
-    def is_plain(self) -> bool:
-        return not any(_SPECIAL.intersection(part) for part in self.components)
+    def is_plain_name(self) -> bool:
+        return self.is_name and not _SPECIAL.intersection(self.components[0])
+
+    @property
+    def is_ending(self) -> bool:
+        name = self.components[0]
+        return self.is_name and name[0] == "*" and not _SPECIAL.intersection(name[1:])
 
     @cached_property
     def source(self) -> str:
         """Regular expression to search for in a path."""
         anchor = r"\A" if self.rooted else ""
-        return anchor + "".join(_groups(self.components)) + r"(?:/|\Z)"
+        return anchor + "".join(_groups(self.components)) + _END
 
     @cached_property
     def regex(self) -> re.Pattern[str]:
@@ -155,6 +175,17 @@ class _Rule:
         if not self.rooted:
             return True
         return all(test(name) for test, name in zip(self._tests, components, strict=False))
+
+
+def name_test(pattern: str) -> Callable[[bytes], bool]:
+    """A test whether a single name is matched by a pattern without slashes.
+
+    Raises:
+        UsageError: it is malformed.
+    """
+    _parse([pattern])
+    regex = re.compile(_translate(pattern))
+    return lambda name: regex.fullmatch(_decode(name)) is not None
 
 
 def _parse(patterns: Sequence[str]) -> list[_Rule]:
@@ -259,7 +290,7 @@ def _translate_class(component: str, position: int) -> tuple[str, int]:
             ranges.append(f"{re.escape(low)}-{re.escape(high)}")
     if negated:
         return f"[^/{''.join(ranges)}]", position + 1
-    return f"(?!/)[{''.join(ranges)}]" if ranges else "(?!)", position + 1
+    return f"(?!/)[{''.join(ranges)}]" if ranges else _NOTHING, position + 1
 
 
 def _class_char(component: str, position: int) -> tuple[str, int]:
@@ -272,12 +303,16 @@ def _class_char(component: str, position: int) -> tuple[str, int]:
     return component[position], position + 1
 
 
-def _any_of(sources: Sequence[str]) -> re.Pattern[str] | None:
-    return re.compile("|".join(sources)) if sources else None
+def _any_of(sources: Sequence[str]) -> re.Pattern[str]:
+    return re.compile("|".join(sources) or _NOTHING)
 
 
 def _decode(path: bytes) -> str:
     return path.decode("utf-8", "surrogateescape")
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _fold(text: str) -> str:
@@ -288,7 +323,7 @@ def _fold(text: str) -> str:
 def _fold_bytes(name: bytes) -> bytes:
     if name.isascii():
         return name.lower()
-    return _fold(_decode(name)).encode("utf-8", "surrogateescape")
+    return _encode(_fold(_decode(name)))
 
 
 # --- pattern files --------------------------------------------------------------------------------

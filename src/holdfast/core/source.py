@@ -45,8 +45,8 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One entry. A directory's content follows until `UP`, unless `problem` says that it could not
-    be listed at all.
+    """One entry. A directory's content follows until `UP`, which comes at once where the directory
+    could not be listed.
 
     `problem`: the entry exists but something of it could not be read; keep the entry, count the
     problem.

@@ -1,0 +1,83 @@
+"""What the person named, put into one tree."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from holdfast.core.errors import UsageError
+from holdfast.sources.files.descriptors import DIRECTORY, HOLD, reach
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+
+@dataclass(slots=True)
+class Named:
+    """A name on the way to a root, or a root itself, or both."""
+
+    is_root: bool = False
+    below: dict[bytes, Named] = field(default_factory=dict)
+
+
+def clean_roots(names: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Names as a person writes them, made absolute against the working directory, each once.
+
+    `.`, `..` and slashes in excess are resolved in the text: no symbolic link is followed.
+
+    Raises:
+        UsageError: there is none, or one cannot be a path.
+    """
+    roots: dict[bytes, None] = {}
+    for name in names:
+        if not name or b"\0" in name:
+            raise UsageError(f"{os.fsdecode(name)!r} is not a path")
+        try:
+            roots[b"/" + os.path.abspath(name).lstrip(b"/")] = None
+        except FileNotFoundError:
+            raise UsageError("the working directory is gone; name absolute paths") from None
+    if not roots:
+        raise UsageError("nothing to back up", remedy="Name the files and folders to keep.")
+    return tuple(roots)
+
+
+def look(root: bytes) -> os.stat_result:
+    """The facts of a root itself; symbolic links on the way to it are followed.
+
+    Raises:
+        OSError: it is not there, or may not be seen.
+    """
+    above, _, name = root.rpartition(b"/")
+    folder = reach(above or b"/", HOLD | DIRECTORY)
+    try:
+        return os.lstat(name or b".", dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def plan(roots: Sequence[bytes]) -> Named:
+    """The tree of names that leads from `/` to all roots."""
+    top = Named()
+    for root in roots:
+        here = top
+        for name in root.split(b"/"):
+            if name:
+                here = here.below.setdefault(name, Named())
+        here.is_root = True
+    return top
+
+
+def roots_below(here: Named, path: bytes) -> Iterator[bytes]:
+    """The roots below a name of the plan; `path` is its own, without a slash at the end."""
+    waiting = [(path, here)]
+    while waiting:
+        above, named = waiting.pop()
+        for name, below in sorted(named.below.items(), reverse=True, key=_by_name):
+            waiting.append((above + b"/" + name, below))
+        if named.is_root and named is not here:
+            yield above or b"/"
+
+
+def _by_name(item: tuple[bytes, Named]) -> bytes:
+    return item[0]

@@ -1,0 +1,87 @@
+"""Files and folders of this machine as a source."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, NamedTuple
+
+from holdfast.core.source import Found, Problem
+from holdfast.sources.files.content import FileContent
+from holdfast.sources.files.descriptors import held, name_of
+from holdfast.sources.files.facts import Owners, describe, read_xattrs
+from holdfast.sources.files.filters import Exclusion, Filters, tags
+from holdfast.sources.files.roots import clean_roots
+from holdfast.sources.files.scan import Scan, reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from holdfast.core.entries import Entry
+    from holdfast.core.source import Step
+
+
+class FileSource:
+    """What is below some roots of this machine's file system; see `core.source.Source`.
+
+    `roots` are as a person names them, relative to the working directory. They are kept whatever
+    the filters say; a root that is a symbolic link is kept as that. It can be pickled, and used by
+    several processes at once.
+
+    Raises:
+        UsageError: there is no root, or a filter is malformed.
+    """
+
+    def __init__(self, roots: Iterable[bytes], filters: Filters | None = None) -> None:
+        self.roots: Sequence[bytes] = clean_roots(roots)
+        self.filters = filters or Filters()
+        Exclusion(self.filters)  # malformed ones are refused here, not in the middle of a run
+        tags(self.filters)
+        self._owners = Owners()
+
+    def walk(self) -> Iterator[Step]:
+        """Steps below `/`, which has no entry of its own; a root not kept is a `Problem`."""
+        owners = self._owners
+        for step in Scan(self.roots, self.filters):
+            if not isinstance(step, tuple):
+                yield step
+                continue
+            path, name, facts, folder, problem = step
+            try:
+                target = os.readlink(name, dir_fd=folder) if stat.S_ISLNK(facts.st_mode) else None
+                entry = describe(name, facts, owners, target)
+            except OSError as error:
+                yield Problem(path, "scan", reason(error))
+            except KeyError:
+                yield Problem(path, "scan", f"it is of an unknown kind ({facts.st_mode:o})")
+            else:
+                yield Found(path, entry, problem)
+
+    def open(self, path: bytes, entry: Entry) -> FileContent:
+        return FileContent(path, entry, self._owners)
+
+    def xattrs(self, path: bytes, entry: Entry) -> list[tuple[bytes, bytes]]:
+        if not hasattr(os, "listxattr"):
+            return []
+        # A folder above the roots may be known by a link to it.
+        above_a_root = any(root.startswith(path + b"/") for root in self.roots)
+        with held(path, entry, follow=above_a_root) as holder:
+            try:
+                return read_xattrs(name_of(holder))
+            except FileNotFoundError:  # no /proc here
+                return read_xattrs(path, follow=False)
+
+
+class Estimate(NamedTuple):
+    files: int
+    bytes: int
+
+
+def estimate(source: FileSource) -> Estimate:
+    """Counts the regular files that a walk will find now, and their bytes; for showing progress."""
+    files = size = 0
+    for step in Scan(source.roots, source.filters):
+        if isinstance(step, tuple) and stat.S_ISREG(step[2].st_mode):
+            files += 1
+            size += step[2].st_size
+    return Estimate(files, size)
