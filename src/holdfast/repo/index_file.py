@@ -39,32 +39,34 @@ class _Document(msgspec.Struct):
     packs: list[_Pack] | None
 
 
-_KINDS = {kind.word: kind.value for kind in BlobKind}
-_WORDS = {kind.value: kind.word for kind in BlobKind}
+_WORDS: dict[int, Literal["data", "tree"]] = {
+    BlobKind.DATA.value: "data",
+    BlobKind.TREE.value: "tree",
+}
+_KINDS = {word: kind for kind, word in _WORDS.items()}
 
 
 def encode(packs: Iterable[tuple[PackId, Sequence[PackedBlob]]]) -> bytes:
     """One document; byte for byte what restic writes for the same packs."""
-    return msgspec.json.encode(
-        _Document(
-            [
-                _Pack(
-                    pack.hex(),
-                    [
-                        _Blob(
-                            blob.id.hex(),
-                            _WORDS[blob.kind],  # type: ignore[arg-type]  # one of the two words
-                            blob.offset,
-                            blob.length,
-                            blob.raw_length,
-                        )
-                        for blob in blobs
-                    ],
-                )
-                for pack, blobs in packs
-            ]
-        )
+    document = _Document(
+        [
+            _Pack(
+                pack.hex(),
+                [
+                    _Blob(
+                        blob.id.hex(),
+                        _WORDS[blob.kind],
+                        blob.offset,
+                        blob.length,
+                        blob.raw_length,
+                    )
+                    for blob in blobs
+                ],
+            )
+            for pack, blobs in packs
+        ]
     )
+    return msgspec.json.encode(document) + b"\n"
 
 
 def documents(packs: Iterable[tuple[PackId, Sequence[PackedBlob]]]) -> Iterator[bytes]:
