@@ -4,7 +4,7 @@
   found damaged. Their blobs count as absent and are written again if the source still has them (F8,
   F9).
 - A pack that the store has but no index names was stored by a run that was killed: its blobs are
-  used (F1).
+  used (F1). One that a prune in two phases took out of the index is left to it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from holdfast.core.errors import DamagedError, StoreError
 from holdfast.core.ids import PackId
 from holdfast.repo.damage import known_damage
 from holdfast.repo.pack import StoredPack
+from holdfast.repo.pending import pending_packs
 from holdfast.store.contract import FileKind
 
 if TYPE_CHECKING:
@@ -32,10 +33,10 @@ def distrusted_packs(repository: Repository) -> set[PackId]:
     }
     indexed = set(repository.index.packs())
     distrusted = (indexed - stored.keys()) | (indexed & known_damage(repository))
-    for pack in indexed:
-        stored.pop(pack, None)
-    orphans = _readable(repository, stored)
-    if orphans:
+    unnamed = stored.keys() - indexed
+    if unnamed:
+        unnamed -= pending_packs(repository)
+        orphans = _readable(repository, {pack: stored[pack] for pack in unnamed})
         repository.save_index(orphans)
     return distrusted
 
