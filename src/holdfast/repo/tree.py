@@ -115,14 +115,15 @@ class Node(msgspec.Struct, gc=False):
         """
         try:
             kind = Kind(self.type)
+            mtime = _time(self.mtime)
             return Entry(
                 name=self.raw_name(),
                 kind=kind,
                 mode=to_unix_mode(self.mode, kind),
                 size=self.size,
-                mtime=parse_time(self.mtime) if self.mtime else 0,
-                ctime=parse_time(self.ctime) if self.ctime else 0,
-                atime=parse_time(self.atime) if self.atime else 0,
+                mtime=mtime,
+                ctime=_time(self.ctime),
+                atime=mtime if self.atime == self.mtime else _time(self.atime),
                 uid=self.uid,
                 gid=self.gid,
                 user=self.user,
@@ -160,6 +161,10 @@ class _RawTree(msgspec.Struct):
 _decode_tree = msgspec.json.Decoder(_Tree).decode
 _decode_raw_tree = msgspec.json.Decoder(_RawTree).decode
 _decode_node = msgspec.json.Decoder(Node).decode
+
+
+def _time(text: str) -> int:
+    return parse_time(text) if text else 0
 
 
 def blob_id(hexadecimal: str) -> BlobId:
