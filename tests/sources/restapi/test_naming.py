@@ -28,6 +28,7 @@ START = "http://api.test/v1/items"
         ("ключ", "http://api.test/bill/%D0%BA%D0%BB%D1%8E%D1%87"),
         ("view?id=5", "http://api.test/bill/view?id=5"),
         ("https://other.test/x", "https://other.test/x"),
+        ("../x", "http://api.test/bill/..%2Fx"),
     ],
 )
 def test_keys_are_escaped_and_links_are_not(value, address):

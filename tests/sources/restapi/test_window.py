@@ -13,9 +13,11 @@ from holdfast.sources.restapi.window import spread
 async def collect(targets, work, *, width=3, ordered=True, grow=None):
     queue = list(reversed(targets))
     results = []
-    async for target, task in spread(
-        lambda: queue.pop() if queue else None, work, width=lambda: width, ordered=ordered
-    ):
+
+    async def take():
+        return queue.pop() if queue else None
+
+    async for target, task in spread(take, work, width=lambda: width, ordered=ordered):
         results.append((target, task))
         if grow:
             queue[:0] = grow(target)
@@ -81,7 +83,12 @@ def test_leaving_early_cancels_what_is_in_flight():
         finished.append(number)
 
     async def first():
-        results = spread(iter(range(5)).__next__, work, width=lambda: 3, ordered=True)
+        numbers = iter(range(5))
+
+        async def take():
+            return next(numbers)
+
+        results = spread(take, work, width=lambda: 3, ordered=True)
         async with aclosing(results):
             async for _, task in results:
                 task.result()

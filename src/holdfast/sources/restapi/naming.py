@@ -13,6 +13,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 _ABSOLUTE: Final = re.compile(r"^https?://", re.IGNORECASE)
 _LINK: Final = re.compile(r"^/|\?[^=]+=")
+_CLIMBING: Final = re.compile(r"(^|/)\.{1,2}(/|$)")
 _LINK_SAFE: Final = "/?&=%#:;,@!$'()*+~"
 _FOREIGN: Final = re.compile(r"[\x00-\x1f\x7f\\]")
 _UNPORTABLE: Final = re.compile(r'[<>:"|?*]')
@@ -24,12 +25,11 @@ _LONGEST_PART: Final = 200
 def joined(prefix: str, value: str, start: str) -> str:
     """The address of `value` under a prefix; an address that is whole already stays.
 
-    A relative link ("/bill/17", "view?id=5") is appended as it is; a key is escaped, except for
-    its slashes.
+    A relative link ("/bill/17", "view?id=5") is appended as it is; a key is escaped.
     """
     if _ABSOLUTE.match(value):
         return value
-    address = prefix + quote(value, safe=_LINK_SAFE if _LINK.search(value) else "/~")
+    address = prefix + escaped(value)
     return address if _ABSOLUTE.match(address) else urljoin(start, address)
 
 
@@ -37,8 +37,14 @@ def filled(pattern: str, value: str, start: str) -> str:
     """The address that a pattern with {} makes of a value."""
     if _ABSOLUTE.match(value):
         return value
-    escaped = quote(value, safe=_LINK_SAFE if _LINK.search(value) else "/~")
-    return urljoin(start, pattern.replace("{0}", "{}").replace("{}", escaped))
+    return urljoin(start, pattern.replace("{0}", "{}").replace("{}", escaped(value)))
+
+
+def escaped(value: str) -> str:
+    """A value as part of an address; it cannot end the path nor climb out of it."""
+    if _CLIMBING.search(value):
+        return quote(value, safe="")
+    return quote(value, safe=_LINK_SAFE if _LINK.search(value) else "/~")
 
 
 def detail_name(key: str, *, page: int | None = None) -> str:

@@ -6,19 +6,19 @@ import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 async def spread(
-    take: Callable[[], T | None],
+    take: Callable[[], Awaitable[T | None]],
     work: Callable[[T], Awaitable[R]],
     *,
     width: Callable[[], int],
     ordered: bool,
-) -> AsyncIterator[tuple[T, asyncio.Task[R]]]:
+) -> AsyncGenerator[tuple[T, asyncio.Task[R]], None]:
     """Each target with its finished task, in the order of taking or as they finish.
 
     `take` gives None when there is nothing to do right now; it is asked again after each result,
@@ -28,7 +28,7 @@ async def spread(
     flying: dict[asyncio.Task[R], T] = {}
     try:
         while True:
-            while len(flying) < width() and (target := take()) is not None:
+            while len(flying) < width() and (target := await take()) is not None:
                 flying[asyncio.create_task(_run(work, target))] = target
             if not flying:
                 return

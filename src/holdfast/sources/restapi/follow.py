@@ -1,0 +1,277 @@
+"""Asking about each record: what `follow` fetches and keeps as details."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from holdfast.core.errors import AuthError, FetchError, ProjectError, TlsError, UsageError
+from holdfast.sources.restapi.archive import open_archive
+from holdfast.sources.restapi.collector import open_collector
+from holdfast.sources.restapi.documents import parse
+from holdfast.sources.restapi.frontier import frontier_of
+from holdfast.sources.restapi.members import details_label
+from holdfast.sources.restapi.misses import Miss, Misses
+from holdfast.sources.restapi.pages import PageReader
+from holdfast.sources.restapi.scripts import Script
+from holdfast.sources.restapi.sections import Data
+from holdfast.sources.restapi.session import open_session
+from holdfast.sources.restapi.targets import Targets
+from holdfast.sources.restapi.window import spread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from holdfast.sources.restapi.archive import Archive
+    from holdfast.sources.restapi.collector import Collector
+    from holdfast.sources.restapi.frontier import Frontier, Job
+    from holdfast.sources.restapi.project import Project
+    from holdfast.sources.restapi.sections import FollowRule
+    from holdfast.sources.restapi.session import Answer, Session
+
+FULL: Final = "full"
+CONTINUE: Final = "continue"
+_BREATH: Final = 256
+"""Jobs that are passed over, because they are done, before other work gets its turn."""
+_FORBIDDEN: Final = 403
+_SERVER_ERRORS: Final = 500
+
+
+@dataclass(slots=True)
+class Followed:
+    """What one rule did. `label` is the archive it went to."""
+
+    label: str
+    expected: int | None = None
+    """Records that there are to ask about, where that is known."""
+    fetched: int = 0
+    present: int = 0
+    """Answers that were there already."""
+    bytes: int = 0
+    misses: int = 0
+    first_misses: list[Miss] = field(default_factory=list)
+    misses_file: str | None = None
+
+
+def follow(
+    project: Project,
+    *,
+    mode: str = FULL,
+    on_progress: Callable[[Followed], None] | None = None,
+    log: Callable[[str], None] = lambda _: None,
+) -> list[Followed]:
+    """Fetches what the project's rules say about each record, one archive for each rule.
+
+    "full" fetches everything anew and replaces the archive at the end; "continue" adds what is
+    missing. Either goes on
+    where it was killed. What cannot be fetched is listed; an earlier answer about it is kept.
+
+    Raises:
+        UsageError: another mode. ProjectError: there is no rule.
+        NothingStoredError: there are no records yet.
+        FetchError: too much failed in a row, or everything; what was fetched waits for the next
+        try.
+    """
+    if mode not in {FULL, CONTINUE}:
+        raise UsageError(f"follow has no mode {mode!r}", remedy="Say full or continue.")
+    if not project.follow:
+        raise ProjectError("the project has no [follow] section", remedy="Nothing is to follow.")
+    return [
+        _follow_rule(project, rule, mode=mode, on_progress=on_progress, log=log)
+        for rule in project.follow
+    ]
+
+
+def _follow_rule(
+    project: Project,
+    rule: FollowRule,
+    *,
+    mode: str,
+    on_progress: Callable[[Followed], None] | None,
+    log: Callable[[str], None],
+) -> Followed:
+    label = details_label(rule)
+    with contextlib.ExitStack() as closing:
+        archive = closing.enter_context(open_archive(project.place))
+        collector = open_collector(
+            project.place, label, keep=mode == CONTINUE, mode=mode,
+            fingerprint=_fingerprint(project, rule), level=project.storage.level,
+        )  # fmt: skip
+        closing.enter_context(collector)
+        misses = closing.enter_context(Misses(project.place.folder / f"{label}_skipped.list"))
+        targets = Targets(project, rule)
+        roots = closing.enter_context(contextlib.closing(targets.of_records(archive)))
+        frontier = frontier_of(
+            rule, targets, roots, splitter=project.settings.splitter, closing=closing
+        )
+        script = closing.enter_context(_script(project)).ask if _is_html(project) else None
+        report = Followed(label, _expected(archive))
+        work = _Following(
+            project, rule, targets, frontier, collector, misses, report, script, on_progress
+        )
+        asyncio.run(work.run(log))
+    return report
+
+
+def plan(project: Project, *, mode: str = FULL) -> dict[str, Any]:
+    """What `follow` would do, without a request. Any: JSON."""
+    rules = []
+    for rule in project.follow:
+        with open_archive(project.place) as archive:
+            rules.append(
+                {
+                    "archive": details_label(rule),
+                    "follow_mode": rule.follow_mode,
+                    "pattern": rule.follow_pattern,
+                    "records": _expected(archive),
+                }
+            )
+    return {"mode": mode, "rules": rules}
+
+
+@dataclass(slots=True)
+class _Following:
+    """One rule at work."""
+
+    project: Project
+    rule: FollowRule
+    targets: Targets
+    frontier: Frontier
+    collector: Collector
+    misses: Misses
+    report: Followed
+    script: Callable[[bytes], Any] | None
+    on_progress: Callable[[Followed], None] | None
+    flying: set[str] = field(default_factory=set)
+    failures_in_a_row: int = 0
+
+    async def run(self, log: Callable[[str], None]) -> None:
+        try:
+            async with open_session(self.project, log=log) as session:
+                await self._fetch_all(session)
+        except FetchError:
+            if self.collector.keep and self.report.fetched:
+                self.collector.publish(outcome="partial")
+            raise
+        finally:
+            self.report.misses = self.misses.count
+            self.report.first_misses = self.misses.first
+            self.report.misses_file = str(self.misses.path) if self.misses.count else None
+        self._publish()
+
+    async def _fetch_all(self, session: Session) -> None:
+        async def work(job: Job) -> Answer:
+            request = self.targets.request(job.target, page=job.page)
+            return await session.fetch(request, self._reader().judge)
+
+        results = spread(self._take, work, width=lambda: 2 * session.width, ordered=True)
+        async with contextlib.aclosing(results):
+            async for job, task in results:
+                self.flying.discard(job.name)
+                try:
+                    self._keep(session, job, task.result())
+                except FetchError as error:
+                    if _ends_all(error):
+                        raise
+                    self._missed(session, job, error)
+                if self.on_progress:
+                    self.on_progress(self.report)
+
+    async def _take(self) -> Job | None:
+        passed = 0
+        while (job := self.frontier.next()) is not None:
+            if job.name in self.flying:
+                continue
+            if not self.collector.has(job.name):
+                self.flying.add(job.name)
+                return job
+            self.report.present += 1
+            self._grow(job, self.collector.read(job.name) or b"null")
+            passed += 1
+            if passed % _BREATH == 0:
+                await asyncio.sleep(0)
+        return None
+
+    def _grow(self, job: Job, body: bytes) -> None:
+        """What a stored answer says about further requests."""
+        if self.rule.follow_mode == "drilldown" or self.rule.iterate_by:
+            self.frontier.answered(job, parse(body))
+
+    def _keep(self, session: Session, job: Job, answer: Answer) -> None:
+        self.failures_in_a_row = 0
+        page = answer.judged
+        if self.frontier.answered(job, page.document):
+            body = session.redactor.body(page.body)
+            self.collector.add(job.name, body, session.evidence(answer), records=1)
+            self.report.fetched += 1
+            self.report.bytes += len(body)
+
+    def _missed(self, session: Session, job: Job, error: FetchError) -> None:
+        kept = self._keep_earlier(job, error)
+        url = session.redactor.url(job.target.url)
+        self.misses.add(Miss(job.name, url, error.message, error.status, kept))
+        if error.status is None or error.status >= _SERVER_ERRORS:
+            self.failures_in_a_row += 1
+        limit = self.project.errors.max_consecutive_errors
+        if not self.project.errors.continue_on_error or 0 < limit <= self.failures_in_a_row:
+            raise error
+
+    def _keep_earlier(self, job: Job, error: FetchError) -> bool:
+        """Takes over the published answer about something that cannot be fetched any more."""
+        earlier = self.collector.published
+        if self.collector.keep or not earlier.has(job.name):
+            return False
+        body = earlier.read(job.name)
+        known = self.collector.ledger.latest(self.report.label, job.name)
+        evidence = json.loads(known.evidence) if known else {}
+        self.collector.add(job.name, body, {**evidence, "kept_because": error.message}, records=1)
+        self._grow(job, body)
+        return True
+
+    def _publish(self) -> None:
+        if self.misses.count and not self.report.fetched and not self.collector.count:
+            self.collector.discard()
+            raise FetchError(
+                f"none of {self.misses.count} requests of {self.report.label} succeeded; the first:"
+                f" {self.misses.first[0].reason}"
+            )
+        if self.report.fetched or not self.collector.keep:
+            outcome = "partial" if self.misses.count else "succeeded"
+            self.collector.publish(outcome=outcome, whole=not self.misses.count)
+
+    def _reader(self) -> PageReader:
+        """A detail is a whole document; details need not look like one another."""
+        return PageReader(replace(self.project, data=Data()), script=self.script)
+
+
+def _ends_all(error: FetchError) -> bool:
+    """Whether every other request would fail the same way. One forbidden record is not that."""
+    return isinstance(error, TlsError) or (
+        isinstance(error, AuthError) and error.status != _FORBIDDEN
+    )
+
+
+def _expected(archive: Archive) -> int | None:
+    return sum(run.records for run in archive.current()) or None
+
+
+def _fingerprint(project: Project, rule: FollowRule) -> str:
+    text = repr((rule, project.json_file("follow_params.json")))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _is_html(project: Project) -> bool:
+    return project.source.resp_type == "html"
+
+
+def _script(project: Project) -> Script:
+    if not project.code.follow:
+        raise ProjectError("code.follow is missing; it reads the HTML that is followed")
+    return Script(
+        project.folder / project.code.follow, folder=project.folder, functions=("process",),
+        raw=True, limit=project.hooks.timeout,
+    )  # fmt: skip
