@@ -7,6 +7,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from holdfast.core.secret import Secret
+from holdfast.store.cache import CachedStore
 from holdfast.store.directory import DirectoryStore
 from holdfast.store.memory import MemoryStore
 from holdfast.store.rest import RestStore
@@ -50,6 +51,7 @@ MAKERS = {
     "rest 1": lambda use: RestStore(use("rest_server")(version=1, ranges=False).url),
     "retry": lambda _: RetryStore(MemoryStore()),
     "throttle": lambda _: ThrottledStore(MemoryStore(), upload=10**6, download=10**6),
+    "cache": lambda use: CachedStore(MemoryStore(), use("tmp_path") / "cache"),
     "faulty": lambda _: FaultyStore(MemoryStore()),
 }
 
