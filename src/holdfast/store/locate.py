@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
 
 from holdfast.core.errors import UnsupportedStoreError
-from holdfast.core.secret import Secret
-from holdfast.net.egress import OWN_MACHINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,16 +33,17 @@ def open_store(
     ca_bundle: str | None = None,
     connections: int | None = None,
     s3: S3Options | None = None,
-    egress: Egress = OWN_MACHINE,
+    egress: Egress | None = None,
     environ: Mapping[str, str] | None = None,
     clock: Clock | None = None,
 ) -> Store:
     """The store at `/path`, `local:/path`, `s3:...`, `rest:http(s)://...` or `memory:` (tests).
 
     Nothing is read or written yet. Limits are KiB a second, for all processes forked from this one
-    together. Stores across a network try again what may pass; a directory does not. Credentials
-    that neither address nor options hold come from the environment: `AWS_*`,
-    `HOLDFAST_REST_USERNAME`, `HOLDFAST_REST_PASSWORD` (and restic's `RESTIC_REST_...`).
+    together. Stores across a network try again what may pass; a directory does not. `egress` is
+    that of one's own machine where None. Credentials that neither address nor options hold come
+    from the environment: `AWS_*`, `HOLDFAST_REST_USERNAME`, `HOLDFAST_REST_PASSWORD` (and restic's
+    `RESTIC_REST_...`).
 
     Raises:
         UnsupportedStoreError: no such kind of store, or an address that makes no sense.
@@ -89,9 +87,12 @@ def _open_remote(
     ca_bundle: str | None,
     connections: int | None,
     s3: S3Options | None,
-    egress: Egress,
+    egress: Egress | None,
     environ: Mapping[str, str],
 ) -> Store:
+    from holdfast.net.egress import OWN_MACHINE
+
+    egress = egress or OWN_MACHINE
     if scheme == "s3":
         from holdfast.store.s3 import CONNECTIONS, S3Store
 
@@ -103,6 +104,7 @@ def _open_remote(
             connections=connections or CONNECTIONS,
             environ=environ,
         )
+    from holdfast.core.secret import Secret
     from holdfast.store import rest
 
     password = _first(environ, "HOLDFAST_REST_PASSWORD", "RESTIC_REST_PASSWORD")
@@ -131,6 +133,8 @@ def _split(address: str) -> tuple[str, str]:
             remedy="Write a directory, s3:... or rest:...; `rclone serve restic` gives the latter.",
         )
     if scheme not in SCHEMES:
+        from difflib import get_close_matches
+
         near = get_close_matches(scheme, SCHEMES, n=1, cutoff=0.5)
         raise UnsupportedStoreError(
             f"there is no kind of store named {scheme!r}",
