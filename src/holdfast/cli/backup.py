@@ -165,7 +165,7 @@ def backup(
         raise UsageError("a stream and files cannot be backed up together")
     with repository.opened(settings, output) as opened:
         if streamed:
-            reading = _stream(stdin_filename, paths or [] if stdin_from_command else None)
+            reading = _stream(stdin_filename, (paths or []) if stdin_from_command else None, opened)
         else:
             named = targets.collect(
                 paths or [],
@@ -294,15 +294,15 @@ def _files(named: Sequence[bytes], filters: "Filters", *, count: bool) -> _Readi
     return _Reading(source, filters.excludes, totals)
 
 
-def _stream(name: str, command: Sequence[str] | None) -> _Reading:
+def _stream(name: str, command: Sequence[str] | None, opened: "Repository") -> _Reading:
     """Standard input, or what a command prints."""
-    from holdfast.sources.stream import StreamSource, command_output, standard_input
+    from holdfast.sources.command import StreamSource
 
     if command is not None and not command:
         raise UsageError("--stdin-from-command needs a command", remedy="Write it behind --.")
-    content = standard_input() if command is None else command_output(command)
-    path = b"/" + os.fsencode(name).lstrip(b"/")
-    return _Reading(StreamSource(path, content), (), None)
+    words = None if command is None else [os.fsencode(word) for word in command]
+    source = StreamSource(clock=opened.clock, filename=os.fsencode(name), command=words)
+    return _Reading(source, (), None)
 
 
 def _sealing(settings: Settings, workers: int) -> "SealingPlan":

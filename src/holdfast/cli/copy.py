@@ -1,0 +1,94 @@
+"""`holdfast copy`: snapshots of another repository come into this one."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from holdfast.cli import options, repository
+from holdfast.cli import settings as settings_of
+from holdfast.cli.output import Output
+from holdfast.cli.progress import Meter
+from holdfast.core.units import format_size
+
+
+def copy(
+    ctx: typer.Context,
+    *,
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SNAPSHOT]...", help="Only these; else all that fit."),
+    ] = None,
+    from_repo: options.FromRepo = None,
+    from_repository_file: options.FromRepositoryFile = None,
+    from_password_file: options.FromPasswordFile = None,
+    from_password_command: options.FromPasswordCommand = None,
+    from_key_hint: options.FromKeyHint = None,
+    from_insecure_no_password: options.FromInsecureNoPassword = False,
+    host: options.Hosts = None,
+    tag: options.Tags = None,
+    path: options.Paths = None,
+) -> None:
+    """Copies snapshots from --from-repo into -r, with all that they need. What is there already is skipped."""
+    from holdfast.repo.copy import copy_snapshots, same_polynomial
+    from holdfast.repo.pack import DEFAULT_PACK_SIZE
+
+    settings = settings_of.of(ctx)
+    output = Output(settings)
+    second = repository.Second(
+        from_repo,
+        from_repository_file,
+        from_password_file,
+        from_password_command,
+        from_key_hint,
+        from_insecure_no_password,
+    )
+    chosen = options.Chosen.of(host, tag, path)
+    with (
+        repository.opened_second(settings, second, output) as source,
+        repository.opened(settings, output) as destination,
+    ):
+        if not same_polynomial(source, destination):
+            output.note(
+                "the repositories cut files differently: what is backed up into both is not "
+                "deduplicated (`init --copy-chunker-params` makes one that does)"
+            )
+        wanted = options.named_or_fitting(source.snapshots(), ids or [], chosen)
+        with (
+            repository.locked(source, settings, output, refreshing=False) as source_lock,
+            repository.locked(destination, settings, output, refreshing=False) as lock,
+            Meter(output) as meter,
+        ):
+            report = copy_snapshots(
+                source,
+                destination,
+                wanted,
+                lock=lock,
+                source_lock=source_lock,
+                progress=meter,
+                pack_size=settings.pack_size << 20 if settings.pack_size else DEFAULT_PACK_SIZE,
+                workers=len(os.sched_getaffinity(0)),
+            )
+    copied = [each for each in report.snapshots if not each.skipped]
+    if output.json:
+        for each in report.snapshots:
+            output.message(
+                "copied",
+                source_snapshot_id=each.source,
+                snapshot_id=each.copy,
+                skipped=each.skipped,
+            )
+        output.message(
+            "summary",
+            snapshots_copied=len(copied),
+            snapshots_skipped=len(report.snapshots) - len(copied),
+            blobs_copied=report.blobs,
+            bytes_stored=report.bytes,
+        )
+        return
+    for each in report.snapshots:
+        end = "is there already" if each.skipped else "copied"
+        output.said(f"snapshot {each.source[:8]} {end} as {each.copy[:8]}")
+    output.said(
+        f"copied {len(copied)} snapshots: {report.blobs} blobs, {format_size(report.bytes)} stored"
+    )
