@@ -9,7 +9,7 @@ import subprocess
 from itertools import accumulate
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from holdfast.repo import _reference
@@ -67,14 +67,14 @@ def hard_data(draw):
             data = bytearray(b"\xff" * size)
     polynomial = random_polynomial(random.Random(draw(st.integers(0, 5))))
     edges = [MIN_SIZE - 1 + lane * STRIDE + n for lane in range(5) for n in (0, 1, 2)]
-    places = st.one_of(st.sampled_from(edges), st.integers(MIN_SIZE - 64, size))
+    places = st.one_of(st.sampled_from(edges), st.integers(MIN_SIZE - 70, size))
     for length in draw(st.lists(places, max_size=4)):
         if length <= size:
             plant_cut(data, length, polynomial)
     return polynomial, bytes(data)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(hard_data(), st.booleans())
 def test_c_and_python_cut_alike(hard, at_end):
     """The lanes of the extension find the very cut that going byte by byte finds."""
@@ -179,6 +179,7 @@ def multiply(a, b):
     return product
 
 
+@settings(deadline=None)
 @given(st.integers(1, 26), st.data())
 def test_products_are_not_irreducible(degree, data):
     """No product of two polynomials passes, whatever its factors."""

@@ -1,5 +1,6 @@
 """The index: what is where, in any order of loading, adding and losing."""
 
+import errno
 import hashlib
 import os
 import random
@@ -422,11 +423,28 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, obstacle):
 
 
 def test_a_full_disk_leaves_no_piece_of_a_cache(tmp_path):
-    """A cache that does not fit is given up, and its piece is removed."""
+    """A cache that does not fit is given up, and its piece is removed if that can be."""
     files = Files(TWO)
-    with mock.patch.object(Path, "replace", side_effect=OSError(28, "No space left on device")):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with mock.patch.object(Path, "replace", side_effect=full):
         assert everything(files.open(tmp_path / "cache")) == dict(TWO)
-    assert list(tmp_path.iterdir()) == []
+        assert list(tmp_path.iterdir()) == []
+        with mock.patch.object(Path, "unlink", side_effect=full):
+            assert everything(files.open(tmp_path / "cache")) == dict(TWO)
+
+
+def test_a_cache_that_another_process_replaces_meanwhile_is_not_believed(tmp_path):
+    """What was just written is used only if it is still there when it is mapped."""
+    other = Files([pack_of((9, DATA))])
+    written = index_cache.write
+
+    def overtaken(path, names, table):
+        assert written(path, names, table)
+        return written(path, set(other.content), table)
+
+    with mock.patch.object(index_cache, "write", overtaken):
+        files = Files(TWO)
+        assert everything(files.open(tmp_path / "cache")) == dict(TWO)
 
 
 def test_leftovers_of_killed_writers_are_removed(tmp_path):

@@ -62,7 +62,7 @@ def test_document_is_written_as_restic_writes_it():
     )
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(contents)
 def test_what_is_encoded_is_decoded(packs):
     """Packs and blobs come back as they were, as values and as rows."""
@@ -162,7 +162,7 @@ def test_the_oldest_form_is_refused_clearly():
     assert "repair index" in caught.value.advice
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(contents, st.data())
 def test_scanner_reads_a_mangled_document_right_or_not_at_all(packs, data):
     """I4: whatever happened to a document, the scanner gives the JSON parser's rows or none."""

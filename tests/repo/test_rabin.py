@@ -1,14 +1,16 @@
 """The extension against its plain statement, with sound, odd and hostile arguments."""
 
 import random
+import runpy
 import struct
+import sys
 import threading
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from holdfast.repo import _reference
+from holdfast.repo import _kernel, _reference
 
 rabin = pytest.importorskip("holdfast.repo._rabin")
 
@@ -45,6 +47,7 @@ def sorted_by(function, rows):
     return bytes(buffer[: 48 * distinct])
 
 
+@settings(deadline=None)
 @given(rows_of_packs)
 @example(b"".join(bytes(47) + bytes([n % 251]) for n in range(1000)))
 @example(b"".join(bytes(n % 48) + b"\1" + bytes(47 - n % 48) for n in range(3000)))
@@ -61,6 +64,7 @@ def test_many_rows_are_sorted():
     assert sorted_by(rabin.sort_rows, b"".join(rows)) == b"".join(sorted(rows))
 
 
+@settings(deadline=None)
 @given(rows_of_packs, st.lists(numbers, max_size=12))
 def test_packs_are_renumbered_alike(rows, replacement):
     """Pack numbers are replaced, kinds are kept; a row of a pack without a number is refused."""
@@ -71,6 +75,7 @@ def test_packs_are_renumbered_alike(rows, replacement):
     assert ours == plain
 
 
+@settings(deadline=None)
 @given(rows_of_packs, st.lists(ids, max_size=20), st.integers(0, 12))
 def test_rows_are_found_alike(rows, wanted, bits):
     """Both find the same first row for each id and kind, with any number of looked-up bits."""
@@ -89,6 +94,7 @@ def test_rows_are_found_alike(rows, wanted, bits):
         assert known == _reference.have_rows(rows, starts, together, tree)
 
 
+@settings(deadline=None)
 @given(rows_of_packs, st.integers(-1, 12))
 def test_rows_are_ordered_by_pack_alike(rows, packs):
     """Both number the rows pack by pack, and refuse rows of packs that are not there."""
@@ -100,6 +106,7 @@ def test_rows_are_ordered_by_pack_alike(rows, packs):
         assert outcome(rabin.order_by_pack, rows, packs) == expected
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=500),
     st.integers(0, 6).flatmap(lambda bits: st.binary(max_size=4 * ((1 << bits) + 1))),
@@ -119,31 +126,54 @@ def test_nonsense_neither_crashes_nor_finds(rows, starts, blobs, number):
         assert rows[48 * row : 48 * row + 32] == blobs
 
 
+@pytest.mark.parametrize("kernel", [rabin, _reference], ids=["c", "python"])
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("sort_rows", (bytearray(47),)),
+        ("renumber", (bytearray(49), b"")),
+        ("renumber", (bytearray(48), b"")),
+        ("row_starts", (bytes(48), 25)),
+        ("row_starts", (bytes(48), -1)),
+        ("row_starts", (bytes(50), 1)),
+        ("find_row", (bytes(48), bytes(8), bytes(31), False)),
+        ("find_row", (bytes(47), bytes(8), bytes(32), False)),
+        ("have_rows", (bytes(48), bytes(8), bytes(33), False)),
+        ("order_by_pack", (bytes(47), 1)),
+        ("order_by_pack", (bytes(48), 0)),
+        ("next_cut", (1 << 52, bytes(1 << 20), False)),
+    ],
+)
+def test_wrong_values_are_refused(kernel, name, arguments):
+    """Each function checks what it is given, in C and in Python."""
+    with pytest.raises(ValueError, match=r"\w"):
+        getattr(kernel, name)(*arguments)
+
+
 @pytest.mark.parametrize(
     ("function", "arguments"),
     [
         (rabin.sort_rows, (bytes(48),)),  # read-only
-        (rabin.sort_rows, (bytearray(47),)),
-        (rabin.renumber, (bytearray(49), b"")),
-        (rabin.row_starts, (bytes(48), 25)),
-        (rabin.row_starts, (bytes(48), -1)),
-        (rabin.row_starts, (bytes(50), 1)),
-        (rabin.find_row, (bytes(48), bytes(8), bytes(31), False)),
         (rabin.find_row, (bytes(48), bytes(16), bytes(32), False)),
-        (rabin.find_row, (bytes(47), bytes(8), bytes(32), False)),
         (rabin.find_row, (bytes(48), b"", bytes(32), False)),
-        (rabin.have_rows, (bytes(48), bytes(8), bytes(33), False)),
-        (rabin.order_by_pack, (bytes(47), 1)),
         (rabin.order_by_pack, (bytes(48), 2**31)),
         (rabin.scan_index, ("text",)),
-        (rabin.next_cut, (1 << 52, bytes(1 << 20), False)),
         (rabin.next_cut, (1 << 53, None, False)),
     ],
 )
-def test_wrong_arguments_are_refused(function, arguments):
-    """Each function checks what it is given."""
+def test_what_c_could_trip_over_is_refused(function, arguments):
+    """Buffers of the wrong kind or size never reach the loops."""
     with pytest.raises((ValueError, TypeError, BufferError)):
         function(*arguments)
+
+
+def test_python_takes_over_where_there_is_no_extension(monkeypatch):
+    """Without a compiled extension everything runs on the plain statements."""
+    monkeypatch.setitem(sys.modules, "holdfast.repo._rabin", None)
+    names = runpy.run_path(_kernel.__file__)
+    assert {names[name] for name in names["__all__"]} == {
+        getattr(_reference, name) for name in _kernel.__all__
+    }
 
 
 def test_rows_that_change_while_they_are_sorted_stay_in_bounds():

@@ -58,9 +58,13 @@ class BlobTable:
     def __len__(self) -> int:
         return len(self.rows) // ROW_SIZE
 
+    def row_of(self, blob: bytes, kind: int) -> int:
+        """Number of the blob's first row, for who keeps notes on blobs; -1 where it has none."""
+        return _kernel.find_row(self.rows, self.starts, blob, kind == BlobKind.TREE)
+
     def first(self, blob: BlobId, kind: int) -> Location | None:
         """Some place where the blob lies."""
-        row = _kernel.find_row(self.rows, self.starts, blob, kind == BlobKind.TREE)
+        row = self.row_of(blob, kind)
         if row < 0:
             return None
         _, place, offset, length, raw_length = _ROW.unpack_from(self.rows, ROW_SIZE * row)
@@ -68,7 +72,7 @@ class BlobTable:
 
     def locations(self, blob: BlobId, kind: int) -> Iterator[Location]:
         """Every place where the blob lies."""
-        row = _kernel.find_row(self.rows, self.starts, blob, kind == BlobKind.TREE)
+        row = self.row_of(blob, kind)
         for following in range(row, len(self)) if row >= 0 else ():
             found, place, offset, length, raw = _ROW.unpack_from(self.rows, ROW_SIZE * following)
             if found != blob or place >> 31 != kind:
