@@ -17,6 +17,9 @@ from holdfast.core.errors import (
     DamagedError,
     NoRepositoryError,
     ObjectExistsError,
+    ObjectNotFoundError,
+    UsageError,
+    VerificationError,
     WrongPasswordError,
 )
 from holdfast.core.ids import ObjectId
@@ -220,3 +223,58 @@ def list_keys(store: Store) -> list[KeyInfo]:
         file = read_key_file(store, item.name)
         infos.append(KeyInfo(ObjectId(item.name), file.username, file.hostname, file.created))
     return sorted(infos, key=lambda info: (info.created, info.id))
+
+
+def choose_key(store: Store, wanted: str) -> ObjectId:
+    """The one key file whose name begins so.
+
+    Raises:
+        UsageError: none does, or several do.
+    """
+    names = [item.name for item in store.list(FileKind.KEY) if item.name.startswith(wanted)]
+    if len(names) != 1 or not wanted:
+        raise UsageError(
+            f"{wanted!r} fits {len(names)} keys", remedy="`holdfast key list` shows their names."
+        )
+    return ObjectId(names[0])
+
+
+def remove_key(store: Store, name: ObjectId, *, in_use: ObjectId | None) -> None:
+    """Removes a key file for good: its password no longer opens the repository. Wants the exclusive
+    lock.
+
+    Raises:
+        UsageError: it is the key that the repository is open with.
+    """
+    if name == in_use:
+        raise UsageError(
+            "this key opens the repository right now; it is not removed",
+            remedy="Open the repository with another key, or change the password of this one.",
+        )
+    store.remove(FileKind.KEY, name)
+
+
+def change_password(
+    store: Store, master: Key, password: Secret, *, in_use: ObjectId, clock: Clock
+) -> ObjectId:
+    """Replaces the key file in use by one with another password; the name of the new one.
+
+    The new one is durable, and was read back and opened, before the old one goes: a crash in
+    between leaves both passwords valid. Wants the exclusive lock.
+
+    Raises:
+        VerificationError: the new key file does not open; it was removed, the old one stays.
+    """
+    new = add_key(store, master, password, clock=clock)
+    try:
+        opens = _open_master(read_key_file(store, new), password) == master
+    except DamagedError:
+        opens = False
+    if not opens:
+        store.remove(FileKind.KEY, new)
+        raise VerificationError("the new key file does not open with the new password")
+    try:
+        store.remove(FileKind.KEY, in_use)
+    except ObjectNotFoundError:
+        pass  # somebody else removed it
+    return new
