@@ -9,13 +9,13 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from holdfast.core.errors import AuthError, FetchError, ProjectError, TlsError, UsageError
+from holdfast.core.errors import FetchError, ProjectError, UsageError
 from holdfast.sources.restapi.archive import open_archive
 from holdfast.sources.restapi.collector import open_collector
 from holdfast.sources.restapi.documents import parse
 from holdfast.sources.restapi.frontier import frontier_of
 from holdfast.sources.restapi.members import details_label
-from holdfast.sources.restapi.misses import Miss, Misses
+from holdfast.sources.restapi.misses import Miss, Misses, Patience
 from holdfast.sources.restapi.pages import PageReader
 from holdfast.sources.restapi.scripts import Script
 from holdfast.sources.restapi.sections import Data
@@ -37,8 +37,6 @@ FULL: Final = "full"
 CONTINUE: Final = "continue"
 _BREATH: Final = 256
 """Jobs that are passed over, because they are done, before other work gets its turn."""
-_FORBIDDEN: Final = 403
-_SERVER_ERRORS: Final = 500
 
 
 @dataclass(slots=True)
@@ -111,8 +109,9 @@ def _follow_rule(
         script = closing.enter_context(_script(project)).ask if _is_html(project) else None
         report = Followed(label, _expected(archive))
         work = _Following(
-            project, rule, targets, frontier, collector, misses, report, script, on_progress
-        )
+            project, rule, targets, frontier, collector, misses, report, script, on_progress,
+            Patience(project.errors),
+        )  # fmt: skip
         asyncio.run(work.run(log))
     return report
 
@@ -146,8 +145,8 @@ class _Following:
     report: Followed
     script: Callable[[bytes], Any] | None
     on_progress: Callable[[Followed], None] | None
+    patience: Patience
     flying: set[str] = field(default_factory=set)
-    failures_in_a_row: int = 0
 
     async def run(self, log: Callable[[str], None]) -> None:
         try:
@@ -175,8 +174,6 @@ class _Following:
                 try:
                     self._keep(session, job, task.result())
                 except FetchError as error:
-                    if _ends_all(error):
-                        raise
                     self._missed(session, job, error)
                 if self.on_progress:
                     self.on_progress(self.report)
@@ -202,7 +199,7 @@ class _Following:
             self.frontier.answered(job, parse(body))
 
     def _keep(self, session: Session, job: Job, answer: Answer) -> None:
-        self.failures_in_a_row = 0
+        self.patience.succeeded()
         page = answer.judged
         if self.frontier.answered(job, page.document):
             body = session.redactor.body(page.body)
@@ -214,11 +211,7 @@ class _Following:
         kept = self._keep_earlier(job, error)
         url = session.redactor.url(job.target.url)
         self.misses.add(Miss(job.name, url, error.message, error.status, kept))
-        if error.status is None or error.status >= _SERVER_ERRORS:
-            self.failures_in_a_row += 1
-        limit = self.project.errors.max_consecutive_errors
-        if not self.project.errors.continue_on_error or 0 < limit <= self.failures_in_a_row:
-            raise error
+        self.patience.failed(error)
 
     def _keep_earlier(self, job: Job, error: FetchError) -> bool:
         """Takes over the published answer about something that cannot be fetched any more."""
@@ -246,13 +239,6 @@ class _Following:
     def _reader(self) -> PageReader:
         """A detail is a whole document; details need not look like one another."""
         return PageReader(replace(self.project, data=Data()), script=self.script)
-
-
-def _ends_all(error: FetchError) -> bool:
-    """Whether every other request would fail the same way. One forbidden record is not that."""
-    return isinstance(error, TlsError) or (
-        isinstance(error, AuthError) and error.status != _FORBIDDEN
-    )
 
 
 def _expected(archive: Archive) -> int | None:

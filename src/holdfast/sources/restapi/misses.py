@@ -6,9 +6,15 @@ import csv
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self, TextIO
 
+from holdfast.core.errors import AuthError, FetchError, TlsError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from holdfast.sources.restapi.sections import ErrorHandling
+
+_FORBIDDEN: Final = 403
+_SERVER_ERRORS: Final = 500
 _AT_HAND: Final = 100
 
 
@@ -55,3 +61,26 @@ class Misses:
             )
         csv.writer(self._stream, delimiter=";").writerow([miss.name, "", miss.reason, miss.url])
         self._stream.flush()
+
+
+@dataclass(slots=True)
+class Patience:
+    """How many failures it takes to give up, by section error_handling."""
+
+    errors: ErrorHandling
+    in_a_row: int = 0
+
+    def succeeded(self) -> None:
+        self.in_a_row = 0
+
+    def failed(self, error: FetchError) -> None:
+        """Raises the error again where going on would be wrong or useless; one forbidden or missing
+        thing says nothing about the next.
+        """
+        refused = isinstance(error, AuthError) and error.status != _FORBIDDEN
+        if isinstance(error, TlsError) or refused or not self.errors.continue_on_error:
+            raise error
+        if error.status is None or error.status >= _SERVER_ERRORS:
+            self.in_a_row += 1
+        if 0 < self.errors.max_consecutive_errors <= self.in_a_row:
+            raise error

@@ -13,6 +13,7 @@ from holdfast.sources.restapi.keepers import PAGE_NAME, ZipKeeper, open_keeper, 
 from holdfast.sources.restapi.ledger import Ledger, State
 from holdfast.sources.restapi.members import FILES, details_label
 from holdfast.sources.restapi.place import PAGES
+from holdfast.sources.restapi.shelf import FolderFiles, files_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,14 +77,16 @@ def verify(project: Project, *, on_member: Callable[[Verdict], None] | None = No
     return verdict
 
 
-def _archives(project: Project) -> Iterator[tuple[str, Keeper]]:
+def _archives(project: Project) -> Iterator[tuple[str, Keeper | FolderFiles]]:
     """Everything published, by label, oldest first."""
     place = project.place
     for path in sorted(place.previous.glob("*")):
         if not path.name.endswith(".new"):
             yield f"previous/{path.stem}", open_keeper_at(place.kind, path)
     for label in (PAGES, *map(details_label, project.follow), FILES):
-        keeper = open_keeper(place, label)
+        keeper: Keeper | FolderFiles = open_keeper(place, label)
+        if label == FILES and not keeper.exists():
+            keeper = FolderFiles(files_folder(place))
         if keeper.exists():
             yield label, keeper
 
@@ -94,7 +97,7 @@ class _Check:
 
     project: Project
     label: str
-    keeper: Keeper
+    keeper: Keeper | FolderFiles
     ledger: Ledger | None
     verdict: Verdict
     tallies: dict[str, _Tally] = field(default_factory=dict)
@@ -131,7 +134,10 @@ class _Check:
     def _check_bytes(self, name: str, known: Response | None, *, keep: bool) -> bytes:
         """Reads a member whole, in flat memory unless it is to be kept."""
         digest, kept, keeper = hashlib.sha256(), [], self.keeper
-        pieces = keeper.stream(name) if isinstance(keeper, ZipKeeper) else iter([keeper.read(name)])
+        if isinstance(keeper, ZipKeeper | FolderFiles):
+            pieces = keeper.stream(name)
+        else:
+            pieces = iter([keeper.read(name)])
         for piece in pieces:
             digest.update(piece)
             self.verdict.bytes += len(piece)

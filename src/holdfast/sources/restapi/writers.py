@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 import msgspec
 
-from holdfast.sources.restapi.columns import columns_of, rows_of
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -53,6 +51,9 @@ def write_csv(batches: Batches, stream: BinaryIO) -> None:
 
     Reads the records twice: the columns are those of all records.
     """
+    # its table library takes long to load and much room, and most callers need none of it
+    from holdfast.sources.restapi.columns import columns_of, rows_of
+
     columns = columns_of(batches)
     text = io.TextIOWrapper(stream, encoding="utf-8", errors="backslashreplace", newline="")
     writer = csv.writer(text)
