@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import inspect
 import random
 import time
 from collections import deque
@@ -28,6 +29,7 @@ from holdfast.sources.restapi.sections import DEFAULT_RETRIES, MAX_PARALLEL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
     from holdfast.sources.restapi.project import Project
 
@@ -46,9 +48,10 @@ _FIRST_WIDTH = 4
 class Wanting(Exception):  # noqa: N818 - never leaves this package; says "not yet", not "wrong"
     """Raised by a judge: the answer is not what it should be, and another try may bring it."""
 
-    def __init__(self, reason: str, *, tries: int | None = None) -> None:
+    def __init__(self, reason: str, *, tries: int | None = None, remedy: str | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.remedy = remedy
         self.tries = tries
         """At most so many more, where the ordinary number is too patient."""
 
@@ -213,6 +216,8 @@ class Session:
                 if reply.status in _OK:
                     answer = self._answer(request, reply, failures + throttled + 1)
                     judged = judge(answer) if judge else None
+                    if inspect.isawaitable(judged):
+                        judged = await judged
                     self._gate.went_well(reply.elapsed)
                     return replace(answer, judged=judged)
                 error = self._refusal(request, reply)
@@ -223,7 +228,8 @@ class Session:
                     self._gate.was_too_much(begun, time.monotonic())
                     throttled += wait is not None
             except Wanting as wanting:
-                error = AnswerError(f"{self._name(request)} {self.redactor.text(wanting.reason)}")
+                said = self.redactor.text(wanting.reason)
+                error = AnswerError(f"{self._name(request)} {said}", remedy=wanting.remedy)
                 if wanting.tries is not None and failures >= wanting.tries:
                     raise error from None
             except UnreachableError as unreachable:
@@ -384,7 +390,7 @@ class Session:
             self.traffic.requests += 1
             self._log(f"{request.method} {self.redactor.url(head.url)} {head.status}")
             if head.status == _RANGE_REFUSED and offset:
-                path.unlink()
+                await asyncio.to_thread(path.unlink)
                 return replace(head, status=503)
             if head.status not in _OK:
                 return head
