@@ -110,7 +110,9 @@ def backup(
     ] = None,
     time: Annotated[
         str,
-        typer.Option(metavar="TIME", help="Time of the new snapshot, like '2026-11-01 22:08:41'."),
+        typer.Option(
+            "--time", metavar="TIME", help="Time of the new snapshot, like '2026-11-01 22:08:41'."
+        ),
     ] = "now",
     parent: Annotated[
         str | None, typer.Option(metavar="SNAPSHOT", help="Compare with this one, not the last.")

@@ -20,7 +20,7 @@ def stats(
     *,
     ids: options.SnapshotNames = None,
     mode: Annotated[
-        str, typer.Option(metavar="MODE", help=f"What to count: {', '.join(MODES)}.")
+        str, typer.Option("--mode", metavar="MODE", help=f"What to count: {', '.join(MODES)}.")
     ] = "restore-size",
     host: options.Hosts = None,
     tag: options.Tags = None,
