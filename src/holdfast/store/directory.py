@@ -42,6 +42,7 @@ _TEMPORARY = re.compile(r"\.holdfast-[0-9a-f]{16}\.tmp")
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT}
 _DENIED: Final = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_LINKS: Final = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}
+_UNMOUNTED: Final = "The folder is gone. If it lies on a disk of its own: is that mounted?"
 _NANOSECONDS: Final = 1_000_000_000
 
 
@@ -97,17 +98,16 @@ class DirectoryStore:
         return Path(self._path(kind, name))
 
     def create(self) -> None:
+        packs = f"{self.address}/{FileKind.PACK}"
         with _explained("make", self.address):
-            self._make_folders(self.address)
+            self._make_way(self.address)
             for folder in FOLDERS:
-                self._make_folders(f"{self.address}/{folder}")
-            packs = f"{self.address}/{FileKind.PACK}"
-            missing = [name for name in PACK_FOLDERS if not os.path.isdir(f"{packs}/{name}")]
-            for name in missing:
-                with suppress(FileExistsError):
-                    self._files.make_folder(f"{packs}/{name}")
-            if missing:
-                self._files.sync_folder(packs)
+                self._make_folder(f"{self.address}/{folder}")
+            for folder in PACK_FOLDERS:
+                self._make_folder(f"{packs}/{folder}")
+            # Also where all were there: who made them may have died before this.
+            self._files.sync_folder(packs)
+            self._files.sync_folder(self.address)
 
     def put(self, kind: FileKind, name: str, data: bytes | memoryview) -> None:
         path = self._path(kind, name)
@@ -225,17 +225,18 @@ class DirectoryStore:
         except OSError as error:
             raise _explain(error, "list", folder) from error
 
-    def _make_folders(self, path: str) -> None:
+    def _make_way(self, path: str) -> None:
         """Makes a folder with those above it, each name durable."""
-        if os.path.isdir(path):
-            return
         parent = os.path.dirname(path)
-        self._make_folders(parent)
-        with suppress(
-            FileExistsError
-        ):  # made by somebody else since; a file of that name fails right below
-            self._files.make_folder(path)
+        if not os.path.isdir(parent):
+            self._make_way(parent)
+        self._make_folder(path)
         self._files.sync_folder(parent)
+
+    def _make_folder(self, path: str) -> None:
+        if not os.path.isdir(path):
+            with suppress(FileExistsError):  # by somebody else since; a file there fails later on
+                self._files.make_folder(path)
 
     def _write(self, path: str, data: memoryview) -> None:
         descriptor = self._create(path)
@@ -252,8 +253,7 @@ class DirectoryStore:
         except FileNotFoundError:
             # The last folder only: more would fill the mount point of a disk that is not there.
             folder = os.path.dirname(path)
-            with suppress(FileExistsError):
-                self._files.make_folder(folder)
+            self._make_folder(folder)
             self._files.sync_folder(os.path.dirname(folder))
             return self._files.create(path)
 
@@ -286,7 +286,7 @@ def _explain(
 ) -> StoreError:
     sentence = f"cannot {verb} {path}: {error.strerror or error}"
     if error.errno == errno.ENOENT:
-        return absent(sentence)
+        return absent(sentence, remedy=None if absent is ObjectNotFoundError else _UNMOUNTED)
     if error.errno in _FULL:
         return StorageFullError(sentence)
     if error.errno in _DENIED:
