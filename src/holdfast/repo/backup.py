@@ -29,7 +29,6 @@ from holdfast.repo.directories import Directories, Directory
 from holdfast.repo.gotext import format_time, parse_time
 from holdfast.repo.known import KnownBlobs
 from holdfast.repo.objects import Objects
-from holdfast.repo.pack import BlobKind, StoredPack
 from holdfast.repo.packer import Packer
 from holdfast.repo.reconcile import distrusted_packs
 from holdfast.repo.sealing import (
@@ -46,7 +45,7 @@ from holdfast.repo.sealing import (
     facts_of,
 )
 from holdfast.repo.snapshot import Snapshot, SnapshotFile, Summary
-from holdfast.repo.tree import Node, blob_id, node_text
+from holdfast.repo.tree import Node, node_text
 from holdfast.store.dry import DryStore
 
 if TYPE_CHECKING:
@@ -57,6 +56,7 @@ if TYPE_CHECKING:
     from holdfast.core.source import Content, Source
     from holdfast.repo.directories import Before
     from holdfast.repo.lock import Lock
+    from holdfast.repo.pack import StoredPack
     from holdfast.repo.repository import Repository
 
 _PUMP_EVERY = 64
@@ -414,10 +414,12 @@ class _Run:
     ) -> None:
         if previous is not None:
             node, text = previous
+            # A file that lost a blob is read again (F8, F9).
             if (
                 node.size == entry.size
                 and self._same_facts(node, entry)
-                and self._has_content(node)
+                and bool(node.size) == bool(node.content)
+                and self._known.has_content(node.content or ())
             ):
                 here.add(text, same=True)
                 self._count_file("unchanged", path, entry.size)
@@ -434,13 +436,6 @@ class _Run:
         self._batch_paths += len(path)
         if len(self._batch) >= BATCH_FILES or self._batch_paths >= BATCH_PATHS:
             self._send_batch()
-
-    def _has_content(self, node: Node) -> bool:
-        """Whether all blobs of a file are still there; if not, it is read again (F8, F9)."""
-        content = node.content
-        if not content:
-            return node.size == 0
-        return all(self._known.has(blob_id(blob), BlobKind.DATA) for blob in content)
 
     def _count_file(self, action: str, path: bytes, size: int) -> None:
         counts = self.counts

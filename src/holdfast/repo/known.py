@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from holdfast.repo.pack import BlobKind
+from holdfast.repo.tree import blob_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +33,16 @@ class KnownBlobs:
             return self._index.find(blob, kind) is not None
         places = self._index.find_all(blob, kind)
         return any(place.pack not in self._distrusted for place in places)
+
+    def has_content(self, content: Sequence[str]) -> bool:
+        """`has` for all data blobs of a file, named in hexadecimal digits as its node has them."""
+        try:
+            ids = bytes.fromhex("".join(content))
+        except ValueError:
+            return False  # a damaged node: its file is read again
+        if not self._distrusted and all(self._index.contains_many(ids, BlobKind.DATA)):
+            return True
+        return all(self.has(blob_id(blob), BlobKind.DATA) for blob in content)
 
     def promise(self, blob: BlobId, kind: BlobKind) -> bool:
         """True where the blob is new: then the caller stores it, and it counts as known from now
