@@ -1,10 +1,6 @@
 """Every store keeps every promise of the contract."""
 
-import os
-
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from holdfast.core.secret import Secret
 from holdfast.store.cache import CachedStore
@@ -16,29 +12,6 @@ from holdfast.store.s3 import S3Options, S3Store
 from holdfast.store.throttle import ThrottledStore
 from holdfast.testing.faulty_store import FaultyStore
 from holdfast.testing.store_contract import PROMISES
-
-
-@pytest.fixture(scope="module")
-def s3_endpoint():
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def bucket(s3_endpoint):
-    name = f"test-{os.urandom(6).hex()}"
-    boto3.client(
-        "s3",
-        endpoint_url=s3_endpoint,
-        region_name="us-east-1",
-        aws_access_key_id="key",
-        aws_secret_access_key="secret",
-    ).create_bucket(Bucket=name)
-    return f"{s3_endpoint}/{name}"
-
 
 S3 = S3Options(access_key="key", secret_key=Secret("secret"))
 

@@ -268,8 +268,9 @@ class S3Store:
             finally:
                 obstore.delete(self._bucket, key)
         except BaseError as error:
-            if _explain(error, "try").retryable:
-                raise
+            reason = _explain(error, "try")
+            if reason.retryable or isinstance(reason, StorageFullError):
+                raise  # no verdict
         return False
 
     @contextmanager
