@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from holdfast import __version__
 from holdfast.core.errors import AnswerError, AuthError, FetchError, UnreachableError
@@ -179,6 +180,7 @@ class Session:
         limits: Limits,
         retrying: Retrying,
         most: int,
+        trusted: frozenset[str],
         log: Callable[[str], None],
     ) -> None:
         self.redactor = redactor
@@ -188,6 +190,7 @@ class Session:
         self._pace = Pace(limits)
         self._retrying = retrying
         self._gate = _Gate(most=most, width=min(_FIRST_WIDTH, most))
+        self._trusted = trusted
         self._not_before = 0.0
         self._log = log
         self._ready = False
@@ -272,9 +275,11 @@ class Session:
         while True:
             begun = time.monotonic()
             wait: float | None = None
+            had = self.traffic.bytes
             try:
                 reply = await self._download_once(request, path)
                 if reply.status in _OK:
+                    self._gate.went_well(reply.elapsed)
                     return self._answer(request, reply, failures + throttled + 1)
                 error = self._refusal(request, reply)
                 if reply.status not in self._retrying.statuses:
@@ -285,6 +290,8 @@ class Session:
                     throttled += wait is not None
             except UnreachableError as unreachable:
                 error = unreachable
+                if self.traffic.bytes > had:
+                    failures = 0  # a bad line that still brings something is worth staying on
             if wait is None or throttled > _THROTTLE_TRIES:
                 failures += 1
             if failures > self._retrying.tries:
@@ -313,7 +320,7 @@ class Session:
     async def _attempt(self, request: Request) -> Reply:
         await self._prepare()
         reply = await self._send(request)
-        if reply.status == _UNAUTHORISED:
+        if reply.status == _UNAUTHORISED and origin(request.url) in self._trusted:
             refused = self._credentials.headers()
             if await self._credentials.renew(self._client, refused=refused):
                 reply = await self._send(request)
@@ -365,13 +372,21 @@ class Session:
         await asyncio.sleep(wait)
 
     def _call(self, request: Request) -> Call:
+        """Credentials go only where the person has written an address, never where mere data
+        points.
+        """
+        trusted = origin(request.url) in self._trusted
         query = list(request.query)
+        url = request.url
         if own := self._credentials.query():
-            query = [pair for pair in query if pair[0] != own[0]]
-            query.append(own)
-        url = encoded(_without_param(request.url, own[0]) if own else request.url, query)
-        headers = {"Accept": "application/json, */*;q=0.5", **dict(request.headers)}
-        headers |= self._credentials.headers()
+            url = _without_param(url, own[0])
+            query = [pair for pair in query if pair[0] != own[0]] + ([own] if trusted else [])
+        headers = {"Accept": "application/json, */*;q=0.5"}
+        headers |= {
+            name: value for name, value in request.headers if trusted or not sensitive(name)
+        }
+        if trusted:
+            headers |= self._credentials.headers()
         body = None
         if request.json is not None:
             headers.setdefault("Content-Type", "application/json")
@@ -379,7 +394,9 @@ class Session:
         private = self._credentials.private | {
             name.lower() for name, _ in request.headers if sensitive(name)
         }
-        return Call(method=request.method, url=url, headers=headers, private=private, body=body)
+        return Call(
+            method=request.method, url=encoded(url, query), headers=headers, private=private, body=body
+        )  # fmt: skip
 
     async def _download_once(self, request: Request, path: Path) -> Reply:
         meta = path.with_name(path.name + ".meta")
@@ -439,8 +456,26 @@ async def open_session(
     async with AsyncClient(client_options(project, connections=most)) as client:
         yield Session(
             client, credentials, redactor, limits=limits_of(project), retrying=retrying_of(project),
-            most=most, log=log,
+            most=most, trusted=trusted_origins(project), log=log,
         )  # fmt: skip
+
+
+def trusted_origins(project: Project) -> frozenset[str]:
+    """The hosts that the project itself names."""
+    patterns = [rule.follow_pattern for rule in project.follow]
+    root = project.files.root_url if project.files else None
+    return frozenset(origin(url) for url in (project.source.url, root, *patterns) if url)
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port of an address."""
+    parts = urlsplit(url)
+    default = {"http": 80, "https": 443}.get(parts.scheme.lower())
+    try:
+        port = parts.port or default
+    except ValueError:
+        port = None
+    return f"{parts.scheme.lower()}://{(parts.hostname or '').lower()}:{port}"
 
 
 def client_options(project: Project, *, connections: int) -> ClientOptions:
