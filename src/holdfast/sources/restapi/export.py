@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from holdfast.core.errors import ExportError, StorageFullError, UsageError
+from holdfast.core.progress import Silence
 from holdfast.sources.restapi import latest
 from holdfast.sources.restapi.filters import parse_where, pick, split_key
 from holdfast.sources.restapi.members import details, followed
@@ -25,8 +26,9 @@ from holdfast.sources.restapi.writers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
+    from holdfast.core.progress import Progress
     from holdfast.sources.restapi.archive import Archive
     from holdfast.sources.restapi.project import Project
     from holdfast.sources.restapi.writers import Batches
@@ -84,7 +86,7 @@ def export(
     *,
     form: Form | None = None,
     selection: Selection | None = None,
-    on_records: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Exported:
     """Writes the chosen records to a file, or to standard output for "-". The file appears whole
     or not at all.
@@ -95,7 +97,7 @@ def export(
         ShapeError, DamagedError: a stored page cannot be read as records.
     """
     form = form or form_of(target)
-    counter = _Counter(on_records)
+    counter = _Counter(progress or Silence())
     batches = counter.over(_chosen(project, archive, selection or Selection()))
     if target == STDOUT:
         _write_stdout(form, batches)
@@ -158,18 +160,18 @@ def _origin(project: Project, archive: Archive, selection: Selection) -> Batches
 class _Counter:
     """Counts the records of the last time they were gone through."""
 
-    def __init__(self, on_records: Callable[[int], None] | None) -> None:
+    def __init__(self, progress: Progress) -> None:
         self.count = 0
-        self._on_records = on_records
+        self._progress = progress
 
     def over(self, batches: Batches) -> Batches:
         def counted() -> Iterator[list[Any]]:
             self.count = 0
+            self._progress.stage("reading records")
             for batch in batches():
                 yield batch
                 self.count += len(batch)
-                if self._on_records:
-                    self._on_records(self.count)
+                self._progress.add(items=len(batch))
 
         return counted
 

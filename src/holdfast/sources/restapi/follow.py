@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.core.errors import FetchError, ProjectError, UsageError
+from holdfast.core.progress import Silence
 from holdfast.sources.restapi.archive import open_archive
 from holdfast.sources.restapi.collector import open_collector
 from holdfast.sources.restapi.documents import parse
@@ -26,6 +27,7 @@ from holdfast.sources.restapi.window import spread
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from holdfast.core.progress import Progress
     from holdfast.sources.restapi.archive import Archive
     from holdfast.sources.restapi.collector import Collector
     from holdfast.sources.restapi.frontier import Frontier, Job
@@ -59,7 +61,7 @@ def follow(
     project: Project,
     *,
     mode: str = FULL,
-    on_progress: Callable[[Followed], None] | None = None,
+    progress: Progress | None = None,
     log: Callable[[str], None] = lambda _: None,
 ) -> list[Followed]:
     """Fetches what the project's rules say about each record, one archive for each rule.
@@ -79,7 +81,7 @@ def follow(
     if not project.follow:
         raise ProjectError("the project has no [follow] section", remedy="Nothing is to follow.")
     return [
-        _follow_rule(project, rule, mode=mode, on_progress=on_progress, log=log)
+        _follow_rule(project, rule, mode=mode, progress=progress or Silence(), log=log)
         for rule in project.follow
     ]
 
@@ -89,7 +91,7 @@ def _follow_rule(
     rule: FollowRule,
     *,
     mode: str,
-    on_progress: Callable[[Followed], None] | None,
+    progress: Progress,
     log: Callable[[str], None],
 ) -> Followed:
     label = details_label(rule)
@@ -109,9 +111,10 @@ def _follow_rule(
         script = closing.enter_context(_script(project)).ask if _is_html(project) else None
         report = Followed(label, _expected(archive))
         work = _Following(
-            project, rule, targets, frontier, collector, misses, report, script, on_progress,
+            project, rule, targets, frontier, collector, misses, report, script, progress,
             Patience(project.errors),
         )  # fmt: skip
+        progress.stage(f"following into {label}", items=report.expected)
         asyncio.run(work.run(log))
     return report
 
@@ -144,7 +147,7 @@ class _Following:
     misses: Misses
     report: Followed
     script: Callable[[bytes], Any] | None
-    on_progress: Callable[[Followed], None] | None
+    progress: Progress
     patience: Patience
     flying: set[str] = field(default_factory=set)
 
@@ -153,7 +156,7 @@ class _Following:
             async with open_session(self.project, log=log) as session:
                 await self._fetch_all(session)
         except FetchError:
-            if self.collector.keep and self.report.fetched:
+            if self.collector.keep and self.collector.count:
                 self.collector.publish(outcome="partial")
             raise
         finally:
@@ -175,8 +178,6 @@ class _Following:
                     self._keep(session, job, task.result())
                 except FetchError as error:
                     self._missed(session, job, error)
-                if self.on_progress:
-                    self.on_progress(self.report)
 
     async def _take(self) -> Job | None:
         passed = 0
@@ -187,6 +188,7 @@ class _Following:
                 self.flying.add(job.name)
                 return job
             self.report.present += 1
+            self.progress.add(items=1)
             self._grow(job, self.collector.read(job.name) or b"null")
             passed += 1
             if passed % _BREATH == 0:
@@ -206,11 +208,13 @@ class _Following:
             self.collector.add(job.name, body, session.evidence(answer), records=1)
             self.report.fetched += 1
             self.report.bytes += len(body)
+            self.progress.add(items=1, bytes=len(body))
 
     def _missed(self, session: Session, job: Job, error: FetchError) -> None:
         kept = self._keep_earlier(job, error)
         url = session.redactor.url(job.target.url)
         self.misses.add(Miss(job.name, url, error.message, error.status, kept))
+        self.progress.add(items=1)
         self.patience.failed(error)
 
     def _keep_earlier(self, job: Job, error: FetchError) -> bool:
@@ -226,15 +230,17 @@ class _Following:
         return True
 
     def _publish(self) -> None:
-        if self.misses.count and not self.report.fetched and not self.collector.count:
-            self.collector.discard()
+        report, misses = self.report, self.misses
+        if self.collector.count or not (self.collector.keep or misses.count):
+            outcome = "partial" if misses.count else "succeeded"
+            self.collector.publish(outcome=outcome, whole=not misses.count)
+            return
+        self.collector.discard()
+        if misses.count and not report.present:
             raise FetchError(
-                f"none of {self.misses.count} requests of {self.report.label} succeeded; the first:"
-                f" {self.misses.first[0].reason}"
+                f"none of {misses.count} requests of {report.label} succeeded; the first:"
+                f" {misses.first[0].reason}"
             )
-        if self.report.fetched or not self.collector.keep:
-            outcome = "partial" if self.misses.count else "succeeded"
-            self.collector.publish(outcome=outcome, whole=not self.misses.count)
 
     def _reader(self) -> PageReader:
         """A detail is a whole document; details need not look like one another."""

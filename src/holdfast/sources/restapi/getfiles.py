@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from holdfast.core.errors import FetchError, ProjectError
+from holdfast.core.progress import Silence
 from holdfast.sources.restapi.archive import open_archive
 from holdfast.sources.restapi.filters import split_key, values_at
 from holdfast.sources.restapi.latest import state
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
+    from holdfast.core.progress import Progress
     from holdfast.sources.restapi.archive import Archive
     from holdfast.sources.restapi.project import Project
     from holdfast.sources.restapi.sections import Files
@@ -58,7 +60,7 @@ class Gotten:
 def getfiles(
     project: Project,
     *,
-    on_progress: Callable[[Gotten], None] | None = None,
+    progress: Progress | None = None,
     log: Callable[[str], None] = lambda _: None,
 ) -> Gotten:
     """Downloads every file that is named and not there yet. What fails is listed, the rest goes on.
@@ -80,7 +82,10 @@ def getfiles(
         shelf = closing.enter_context(open_shelf(project))
         misses = closing.enter_context(Misses(project.place.folder / "files_skipped.list"))
         wanted = closing.enter_context(contextlib.closing(wanted_files(project, archive)))
-        work = _Getting(project, wanted, shelf, misses, on_progress, Patience(project.errors))
+        work = _Getting(
+            project, wanted, shelf, misses, progress or Silence(), Patience(project.errors)
+        )
+        work.progress.stage("getting files")
         asyncio.run(work.run(log))
     return work.report
 
@@ -117,7 +122,7 @@ class _Getting:
     wanted: Iterator[Wanted]
     shelf: Shelf
     misses: Misses
-    on_progress: Callable[[Gotten], None] | None
+    progress: Progress
     patience: Patience
     report: Gotten = field(default_factory=Gotten)
     flying: set[str] = field(default_factory=set)
@@ -157,8 +162,6 @@ class _Getting:
                         await self._keep(session, wanted, task.result(), packing)
                     except FetchError as error:
                         self._missed(session, wanted, error)
-                    if self.on_progress:
-                        self.on_progress(self.report)
 
     async def _take(self) -> Wanted | None:
         for passed, wanted in enumerate(self.wanted, start=1):
@@ -176,17 +179,20 @@ class _Getting:
     ) -> None:
         self.patience.succeeded()
         draft = self._draft(wanted)
-        self.report.bytes += draft.stat().st_size
+        size = draft.stat().st_size
         evidence = session.evidence(answer)
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(packing, self.shelf.add, wanted.name, draft, evidence)
         self.report.fetched += 1
+        self.report.bytes += size
+        self.progress.add(items=1, bytes=size)
         with (self.project.place.folder / "files.list").open("a", encoding="utf-8") as done:
             done.write(session.redactor.url(wanted.url) + "\n")
 
     def _missed(self, session: Session, wanted: Wanted, error: FetchError) -> None:
         url = session.redactor.url(wanted.url)
         self.misses.add(Miss(wanted.name, url, error.message, error.status))
+        self.progress.add(items=1)
         self.patience.failed(error)
 
     def _draft(self, wanted: Wanted) -> Path:

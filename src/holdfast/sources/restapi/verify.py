@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import DamagedError, HoldfastError, NothingStoredError
+from holdfast.core.progress import Silence
 from holdfast.sources.restapi.documents import MISSING, parse, records_of, value_at
 from holdfast.sources.restapi.keepers import PAGE_NAME, ZipKeeper, open_keeper, open_keeper_at
 from holdfast.sources.restapi.ledger import Ledger, State
@@ -16,8 +17,9 @@ from holdfast.sources.restapi.place import PAGES
 from holdfast.sources.restapi.shelf import FolderFiles, files_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
+    from holdfast.core.progress import Progress
     from holdfast.sources.restapi.keepers import Keeper
     from holdfast.sources.restapi.ledger import Response
     from holdfast.sources.restapi.project import Project
@@ -51,7 +53,7 @@ class _Tally:
     announced: int | None = None
 
 
-def verify(project: Project, *, on_member: Callable[[Verdict], None] | None = None) -> Verdict:
+def verify(project: Project, *, progress: Progress | None = None) -> Verdict:
     """Reads everything that is stored once and compares it with what is known of it.
 
     Raises:
@@ -69,9 +71,9 @@ def verify(project: Project, *, on_member: Callable[[Verdict], None] | None = No
             closing_later.callback(ledger.close)
         for label, keeper in archives:
             closing_later.callback(keeper.close)
-            check = _Check(project, label, keeper, ledger, verdict)
+            check = _Check(project, label, keeper, ledger, verdict, progress or Silence())
             try:
-                check.run(on_member)
+                check.run()
             except HoldfastError as error:
                 verdict.findings.append(Finding(keeper.path.name, error.message))
     return verdict
@@ -100,14 +102,16 @@ class _Check:
     keeper: Keeper | FolderFiles
     ledger: Ledger | None
     verdict: Verdict
+    progress: Progress
     tallies: dict[str, _Tally] = field(default_factory=dict)
     """By run folder; "" is the base."""
 
-    def run(self, on_member: Callable[[Verdict], None] | None) -> None:
+    def run(self) -> None:
+        self.progress.stage(f"verifying {self.keeper.path.name}")
         for name in self.keeper.names():
+            before = self.verdict.bytes
             self._check_member(name)
-            if on_member:
-                on_member(self.verdict)
+            self.progress.add(items=1, bytes=self.verdict.bytes - before)
         self.verdict.records += sum(tally.records for tally in self.tallies.values())
         missing = dict.fromkeys([*self._gaps(), *self._lost()])
         for name in missing:

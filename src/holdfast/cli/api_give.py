@@ -1,0 +1,271 @@
+"""`holdfast api`, the giving half: export, diff, verify, follow, getfiles."""
+
+import json as jsonlib
+from collections import Counter
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from holdfast.cli.api_options import (
+    Json,
+    ProjectPath,
+    Quiet,
+    Verbose,
+    output_of,
+    project_at,
+)
+from holdfast.cli.output import Output
+from holdfast.cli.progress import Meter
+from holdfast.core.errors import DamagedError, PartialError, UsageError
+from holdfast.core.units import format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from holdfast.sources.restapi.export import Form
+    from holdfast.sources.restapi.misses import Miss
+
+_SHOWN = 20
+_KEY_LENGTH = 120
+
+
+def register(app: typer.Typer) -> None:
+    """Adds these verbs to the group."""
+    for verb in (export, diff, verify, follow, getfiles):
+        app.command()(verb)
+
+
+def export(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="Where to write; - is standard output.")
+    ],
+    *,
+    projectpath: ProjectPath = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="FORMAT",
+            help="jsonl, json, csv, gzip, zstd, parquet, sqlite or duckdb (default: by the name).",
+        ),
+    ] = None,
+    fields: Annotated[
+        str | None,
+        typer.Option(metavar="A,B.C", help="Only these fields, under their dotted names."),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CONDITION",
+            help="Only records that satisfy it, like 'amount >= 100 and active == true'.",
+        ),
+    ] = None,
+    history: Annotated[
+        bool,
+        typer.Option("--history", help="Every version of every record, not the latest state."),
+    ] = False,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PART", help="records, details or a follow rule (default: details, if any)."
+        ),
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Writes what was collected to a file, in the order of the API, each record once."""
+    from holdfast.sources.restapi.archive import open_archive
+    from holdfast.sources.restapi.export import STDOUT, Selection, export
+
+    output = output_of(json=json, quiet=quiet or file == STDOUT, verbose=verbose)
+    project = project_at(projectpath)
+    names = tuple(name.strip() for name in (fields or "").split(",") if name.strip())
+    selection = Selection(names, tuple(where or ()), history, part)
+    with open_archive(project.place) as archive, Meter(output) as meter:
+        if archive.unfinished:
+            output.warn("the first run is not finished; this is what it has collected so far")
+        done = export(project, archive, file, form=_form(form), selection=selection, progress=meter)
+    if file == STDOUT:
+        return
+    if json:
+        output.message("summary", records=done.records, bytes=done.size, format=done.form)
+    output.said(f"{done.records} records written to {file} ({done.form}, {format_size(done.size)})")
+
+
+def _form(name: str | None) -> "Form | None":
+    from holdfast.sources.restapi.export import Form
+
+    if name is None:
+        return None
+    try:
+        return Form(name.lower())
+    except ValueError:
+        raise UsageError(
+            f"there is no format {name!r}", remedy=f"There are: {', '.join(Form)}."
+        ) from None
+
+
+def diff(
+    *,
+    projectpath: ProjectPath = None,
+    old: Annotated[
+        str | None, typer.Option("--from", metavar="RUN", help="The earlier run.")
+    ] = None,
+    new: Annotated[str | None, typer.Option("--to", metavar="RUN", help="The later run.")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Shows which records were added (+), changed (~) and removed (-) between two runs.
+
+    Without names the last two are compared. A run's name may be cut short; `info` lists them.
+    """
+    from holdfast.sources.restapi.archive import open_archive
+    from holdfast.sources.restapi.diff import changes, choose_runs
+
+    output = output_of(json=json, quiet=quiet)
+    project = project_at(projectpath)
+    counts: Counter[str] = Counter()
+    with open_archive(project.place) as archive:
+        earlier, later = choose_runs(archive.runs(), old, new)
+        for change in changes(project, archive, earlier, later):
+            counts[change.kind] += 1
+            if json:
+                key = jsonlib.loads(change.key)
+                output.message("change", kind=change.kind, key=key, fields=change.fields)
+            else:
+                fields = f"  {', '.join(change.fields)}" if change.fields else ""
+                sign = {"added": "+", "changed": "~", "removed": "-"}[change.kind]
+                output.line(f"{sign} {output.shown(_short(change.key))}{fields}")
+    kinds = {kind: counts[kind] for kind in ("added", "changed", "removed")}
+    runs = {"from": earlier.id, "to": later.id}
+    if json:
+        output.message("summary", **runs, **kinds)
+    told = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    output.said(f"{told} between {earlier.id or 'the first run'} and {later.id}")
+
+
+def verify(
+    *,
+    projectpath: ProjectPath = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Reads everything that is stored, compares digests, and counts the records again.
+
+    Ends with 1 and names each page, detail and file that is not as it was received.
+    """
+    from holdfast.sources.restapi.verify import verify
+
+    output = output_of(json=json, quiet=quiet, verbose=verbose)
+    project = project_at(projectpath)
+    with Meter(output) as meter:
+        verdict = verify(project, progress=meter)
+    for finding in verdict.findings:
+        if json:
+            output.message("error", place=finding.place, message=finding.message)
+        else:
+            output.line(f"{output.shown(finding.place)}: {output.shown(finding.message)}")
+    if json:
+        output.message(
+            "summary", findings=len(verdict.findings), members=verdict.members,
+            records=verdict.records, bytes=verdict.bytes, without_evidence=verdict.unproven,
+        )  # fmt: skip
+    output.said(
+        f"{verdict.members} stored responses and files read ({format_size(verdict.bytes)}),"
+        f" {verdict.records} records"
+    )
+    if verdict.unproven:
+        output.said(
+            f"{verdict.unproven} of them were stored without a digest: only their form was checked"
+        )
+    if verdict.findings:
+        raise DamagedError(
+            f"{len(verdict.findings)} things are not as they were received",
+            remedy="What is not named above is intact. Run `holdfast api run` to collect anew;"
+            " the archive is replaced only when that succeeds.",
+        )
+    output.said("everything is as it was received")
+
+
+def follow(
+    mode: Annotated[
+        str, typer.Argument(metavar="MODE", help="full: all anew; continue: what is missing.")
+    ] = "continue",
+    *,
+    projectpath: ProjectPath = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell what would be done, as JSON.")
+    ] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Asks about each collected record, as [follow] says, and keeps the answers."""
+    from holdfast.sources.restapi import follow as following
+
+    output = output_of(json=json, quiet=quiet, verbose=verbose)
+    project = project_at(projectpath)
+    if dry_run:
+        output.document(following.plan(project, mode=mode))
+        return
+    with Meter(output) as meter:
+        reports = following.follow(
+            project, mode=mode, progress=meter, log=output.note if verbose else _unheard
+        )
+    for report in reports:
+        told = f"{report.label}: {report.fetched} fetched, {report.present} were there"
+        _tell(output, told, asdict(report), report.first_misses)
+    _end([(report.misses, report.misses_file) for report in reports])
+
+
+def getfiles(
+    *,
+    projectpath: ProjectPath = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Downloads the files that the records name and that are not there yet."""
+    from holdfast.sources.restapi import getfiles as getting
+
+    output = output_of(json=json, quiet=quiet, verbose=verbose)
+    project = project_at(projectpath)
+    with Meter(output) as meter:
+        report = getting.getfiles(project, progress=meter, log=output.note if verbose else _unheard)
+    told = (
+        f"{report.fetched} files fetched ({format_size(report.bytes)}), {report.present} were there"
+    )
+    _tell(output, told, asdict(report), report.first_misses)
+    _end([(report.misses, report.misses_file)])
+
+
+def _unheard(_line: str) -> None:
+    """What nobody wants to hear."""
+
+
+def _tell(output: Output, told: str, fields: dict[str, Any], misses: "Sequence[Miss]") -> None:
+    if output.json:
+        output.message("summary", **fields)
+    output.said(f"{told}, {fields['misses']} failed" if fields["misses"] else told)
+    for miss in misses[:_SHOWN]:
+        kept = " (the earlier answer is kept)" if miss.kept else ""
+        output.warn(f"  {output.shown(miss.name)}: {output.shown(miss.reason)}{kept}")
+    if fields["misses"] > _SHOWN:
+        output.warn(f"  and {fields['misses'] - _SHOWN} more")
+
+
+def _end(misses: "Sequence[tuple[int, str | None]]") -> None:
+    """Raises PartialError where something could not be fetched."""
+    if count := sum(number for number, _ in misses):
+        files = ", ".join(file for _, file in misses if file)
+        raise PartialError(
+            f"{count} could not be fetched", remedy=f"The rest is kept. All are listed in {files}."
+        )
+
+
+def _short(key: str) -> str:
+    return key if len(key) <= _KEY_LENGTH else key[: _KEY_LENGTH - 3] + "..."

@@ -1,0 +1,131 @@
+"""`holdfast api` export, diff, verify, follow and getfiles on the command line."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+
+import pytest
+import typer
+
+from holdfast.cli import api_give
+from holdfast.core.errors import DamagedError, PartialError, UsageError
+from holdfast.testing.api_projects import store_run, write_project
+from holdfast.testing.api_server import ApiServer, ServedFile
+
+
+@pytest.fixture
+def api():
+    with ApiServer() as server:
+        server.details["/items/"] = lambda key: {"key": key} if key != "3" else None
+        for number in range(3):
+            server.files[f"/files/{number}"] = ServedFile(100)
+        yield server
+
+
+@pytest.fixture
+def project(tmp_path, api):
+    project = write_project(
+        tmp_path / "shop",
+        f"{api.url}/list",
+        follow={
+            "follow_mode": "prefix", "follow_pattern": f"{api.url}/items/",
+            "follow_item_key": "id",
+        },
+        files={"fetch_mode": "prefix", "root_url": f"{api.url}/files/", "keys": "id"},
+    )  # fmt: skip
+    store_run(project, [[{"id": n, "name": f"n{n}"} for n in range(4)]], announced=4, repeated=0)
+    return project
+
+
+@pytest.fixture
+def run(project, capsys):
+    app = typer.Typer()
+    api_give.register(app)
+    command = typer.main.get_command(app)
+
+    def invoke(*arguments):
+        words = [*arguments, "-p", str(project.folder)]
+        try:
+            command.main(words, standalone_mode=False)
+        finally:
+            invoke.said = capsys.readouterr()
+        return invoke.said.out
+
+    return invoke
+
+
+def lines(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_export_says_what_it_wrote(run, tmp_path):
+    """The summary names records, file and form; --json says the same for programs."""
+    target = tmp_path / "out.csv"
+    assert run("export", str(target)).startswith(f"4 records written to {target} (csv, ")
+    assert target.read_text().splitlines()[1] == "0,n0"
+    summary = lines(run("export", str(target), "--json", "--format", "jsonl"))[-1]
+    assert (summary["records"], summary["format"]) == (4, "jsonl")
+
+
+def test_export_to_standard_output_is_nothing_but_records(run):
+    """`-` gives records only, selected and cut as asked."""
+    said = run("export", "-", "--where", "id > 1", "--where", "name != n3", "--fields", "name")
+    assert said == '{"name":"n2"}\n'
+
+
+def test_export_refuses_unknown_forms(run):
+    """A form that is none lists those that there are."""
+    with pytest.raises(UsageError, match="no format 'xlsx'") as caught:
+        run("export", "-", "--format", "xlsx")
+    assert "parquet" in caught.value.advice
+
+
+def test_diff_shows_one_line_a_change(run, project):
+    """Added, changed and removed records, then the counts."""
+    store_run(project, [[{"id": 0, "name": "n0"}, {"id": 1, "name": "x"}, {"id": 9}]])
+    said = run("diff").splitlines()
+    assert said[:2] == ["+ 9", "~ 1  name"]
+    assert sorted(said[2:4]) == ["- 2", "- 3"]
+    assert said[4].startswith("1 added, 1 changed, 2 removed between ")
+    *changes, summary = lines(run("diff", "--json"))
+    assert changes[0] == {"message_type": "change", "kind": "added", "key": 9, "fields": []}
+    assert (summary["added"], summary["removed"]) == (1, 2)
+
+
+def test_verify_ends_with_an_error_when_something_is_wrong(run, project):
+    """A sound archive is said to be so; a wrong one names what is wrong and fails."""
+    assert "everything is as it was received" in run("verify")
+    with zipfile.ZipFile(project.place.pages, "w") as archive:
+        archive.writestr("page_1.json", '{"data": []}')
+    with pytest.raises(DamagedError) as caught:
+        run("verify")
+    assert caught.value.exit_code == 1
+    assert "storage.zip page_1.json: its SHA-256 is" in run.said.out
+
+
+def test_follow_is_partial_when_one_is_missing(run, project):
+    """One 404 is a line; the outcome is partial with its own exit code; then it goes on."""
+    with pytest.raises(PartialError) as caught:
+        run("follow", "full")
+    assert caught.value.exit_code == 3
+    assert "details: 3 fetched, 0 were there, 1 failed" in run.said.out
+    assert "3.json: " in run.said.err
+    assert "details_skipped.list" in caught.value.advice
+    with pytest.raises(PartialError):
+        run("follow", "continue", "--json")
+    summary = next(row for row in lines(run.said.out) if row["message_type"] == "summary")
+    assert (summary["present"], summary["misses"]) == (3, 1)
+
+
+def test_follow_can_tell_its_plan(run, api):
+    """A dry run makes no request."""
+    assert lines(run("follow", "full", "--dry-run"))[0]["rules"][0]["records"] == 4
+    assert api.requests == []
+
+
+def test_getfiles_says_what_it_got(run):
+    """Files fetched, there already, and failed."""
+    with pytest.raises(PartialError, match="1 could not be fetched"):
+        run("getfiles")
+    assert "3 files fetched (300 B), 0 were there, 1 failed" in run.said.out
