@@ -3,7 +3,6 @@
 import getpass
 import os
 import socket
-import time as clock
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +12,7 @@ import typer
 from holdfast import __version__
 from holdfast.cli import options, repository, targets
 from holdfast.cli import settings as settings_of
+from holdfast.cli.moments import parse_moment
 from holdfast.cli.output import Output
 from holdfast.cli.settings import Settings, env
 from holdfast.core.errors import PartialError, UsageError
@@ -186,7 +186,7 @@ def backup(
             reading = _files(named, filters, count=watched and not no_scan)
         hostname = host or socket.gethostname()
         tags = tuple(dict.fromkeys(name for text in tag or () for name in text.split(",") if name))
-        at = _parse_time(time)
+        at = None if time == "now" else parse_moment(time)
         chosen = BackupOptions(
             hostname=hostname,
             username=getpass.getuser(),
@@ -328,15 +328,3 @@ def _sealing(settings: Settings, workers: int) -> "SealingPlan":
         pack_size=size,
         workers=workers or len(os.sched_getaffinity(0)),
     )
-
-
-def _parse_time(text: str) -> int | None:
-    """Local time as restic writes it; None for now."""
-    if text == "now":
-        return None
-    try:
-        return int(clock.mktime(clock.strptime(text, "%Y-%m-%d %H:%M:%S"))) * 1_000_000_000
-    except (ValueError, OverflowError) as error:
-        raise UsageError(
-            f"{text!r} is not a time", remedy="Write it like '2026-11-01 22:08:41', local time."
-        ) from error

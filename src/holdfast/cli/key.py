@@ -7,9 +7,7 @@ import typer
 
 from holdfast.cli import password, repository
 from holdfast.cli import settings as settings_of
-from holdfast.cli.names import by_beginning
 from holdfast.cli.output import Output
-from holdfast.core.errors import UsageError
 from holdfast.core.secret import Secret
 
 if TYPE_CHECKING:
@@ -92,19 +90,16 @@ def remove(
     name: Annotated[str, typer.Argument(metavar="KEY", help="The key's name or its beginning.")],
 ) -> None:
     """Removes a key, so that its password opens nothing any more. The one in use stays."""
-    from holdfast.store.contract import FileKind
+    from holdfast.repo.keys import choose_key, remove_key
 
     settings = settings_of.of(ctx)
     output = Output(settings)
-    with repository.opened(settings, output) as opened:
-        names = [item.name for item in opened.store.list(FileKind.KEY)]
-        full = by_beginning(names, name, "key")
-        if full == opened.key_id:
-            raise UsageError(
-                "this key opened the repository just now",
-                remedy="Nothing was removed. Open it with another password to remove this one.",
-            )
-        opened.store.remove(FileKind.KEY, full)
+    with (
+        repository.opened(settings, output) as opened,
+        repository.locked(opened, settings, output, exclusive=True),
+    ):
+        full = choose_key(opened.store, name)
+        remove_key(opened.store, full, in_use=opened.key_id)
     _tell(output, "removed", full, f"removed key {full[:8]}")
 
 
@@ -114,21 +109,24 @@ def passwd(
     *,
     new_password_file: NewPasswordFile = None,
     new_insecure_no_password: NewInsecureNoPassword = False,
-    user: User = "",
-    host: Host = "",
 ) -> None:
-    """Changes the password: adds a key with the new one, and removes the key that is in use."""
-    from holdfast.repo.repository import Repository
-    from holdfast.store.contract import FileKind
+    """Changes the password of the key in use. If this is cut short, both passwords work."""
+    from holdfast.repo.keys import change_password
 
     settings = settings_of.of(ctx)
     output = Output(settings)
-    with repository.opened(settings, output) as opened:
-        secret = _new_password(new_password_file, new_insecure_no_password)
-        made = _add(opened, secret, user, host)
-        Repository.open(opened.store, secret, key_hint=made)  # before the old one goes
-        if opened.key_id is not None:
-            opened.store.remove(FileKind.KEY, opened.key_id)
+    with (
+        repository.opened(settings, output) as opened,
+        repository.locked(opened, settings, output, exclusive=True),
+    ):
+        assert opened.key_id is not None
+        made = change_password(
+            opened.store,
+            opened.objects.key,
+            _new_password(new_password_file, new_insecure_no_password),
+            in_use=opened.key_id,
+            clock=opened.clock,
+        )
     _tell(output, "changed", made, f"saved new key {made[:8]}, removed the old one")
 
 

@@ -51,6 +51,34 @@ def node_json(path: bytes, node: "Node") -> dict[str, Any]:
         "ctime": node.ctime,
         "inode": node.inode,
     }
+    return _with_raw(fields, path)
+
+
+def found_json(path: bytes, node: "Node") -> dict[str, Any]:
+    """restic's object of a match of `find`."""
+    fields: dict[str, Any] = {
+        "path": path.decode(errors="replace"),
+        "permissions": permissions(node.mode),
+        "type": node.type,
+        "mode": node.mode,
+        "mtime": node.mtime,
+        "atime": node.atime,
+        "ctime": node.ctime,
+        "uid": node.uid,
+        "gid": node.gid,
+    }
+    named = (
+        ("user", node.user),
+        ("group", node.group),
+        ("device_id", node.device_id),
+        ("size", node.size),
+        ("links", node.links),
+    )
+    fields |= {name: value for name, value in named if value}
+    return _with_raw(fields, path)
+
+
+def _with_raw(fields: dict[str, Any], path: bytes) -> dict[str, Any]:
     try:
         path.decode()
     except UnicodeDecodeError:

@@ -1,0 +1,86 @@
+"""`holdfast dump`: a file, or a folder as one archive, to standard output."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+
+from holdfast.cli import options, repository
+from holdfast.cli import settings as settings_of
+from holdfast.cli.output import Output
+from holdfast.core.errors import PartialError, RestoreError, UsageError
+
+ARCHIVES = ("tar", "zip")
+
+
+def dump(
+    ctx: typer.Context,
+    *,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="SNAPSHOT[:FOLDER]", help="`latest`, a name, or the beginning of one."
+        ),
+    ],
+    file: Annotated[str, typer.Argument(metavar="PATH", help="File or folder of the snapshot.")],
+    archive: Annotated[
+        str, typer.Option("--archive", "-a", metavar="FORMAT", help="Of folders: tar or zip.")
+    ] = "tar",
+    target: Annotated[
+        str, typer.Option("--target", "-t", metavar="FILE", help="Write into this file instead.")
+    ] = "",
+    host: options.Hosts = None,
+    tag: options.Tags = None,
+    path: options.Paths = None,
+) -> None:
+    """Writes the content of a file, or an archive of a folder."""
+    from holdfast.repo.dump import Archive
+    from holdfast.repo.dump import dump as write
+    from holdfast.repo.snapshot import choose
+    from holdfast.repo.walk import resolve
+
+    if archive not in ARCHIVES:
+        raise UsageError(f"there is no archive {archive!r}", remedy="Known are tar and zip.")
+    settings = settings_of.of(ctx)
+    output = Output(settings)
+    chosen = options.Chosen.of(host, tag, path)
+    left_out: list[bytes] = []
+
+    def note(path: bytes, message: str) -> None:
+        left_out.append(path)
+        output.warn(f"{output.shown(path)}: {message}")
+
+    with repository.opened(settings, output) as opened:
+        snapshot, below = choose(chosen.among_if_latest(opened.snapshots(), name), name)
+        with repository.locked(opened, settings, output):
+            top = resolve(opened, snapshot.tree, os.fsencode(below))
+            if top.tree is None:
+                raise UsageError(f"{below} is no folder", remedy="Name a folder of the snapshot.")
+            wanted = os.fsencode(file)
+            is_folder = resolve(opened, top.tree, wanted).tree is not None
+            if is_folder and not target and output.to_terminal:
+                raise UsageError(
+                    "an archive would be written to the terminal",
+                    remedy="Send it on with > or |, or name a file with --target.",
+                )
+            with _opened(target) as out:
+                write(opened, top.tree, wanted, out, archive=Archive(archive), on_problem=note)
+                out.flush()
+    if left_out:
+        raise PartialError(
+            f"{len(left_out)} entries are not in the archive",
+            remedy="The rest is there. What is left out is listed above.",
+        )
+
+
+def _opened(target: str) -> BinaryIO:
+    """Standard output, or a new file; either is closed by the caller."""
+    sys.stdout.flush()
+    if not target:
+        return os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    try:
+        return Path(target).open("wb")
+    except OSError as error:
+        raise RestoreError(f"{target} cannot be written: {error.strerror}") from error
