@@ -136,12 +136,10 @@ class Scan:
         descriptor, device = here.descriptor, here.device
         leaves_out = self._exclusion.leaves_out if self._exclusion else None
         size_limit = self._size_limit
-        last = None
         while names and stack[-1] is here:
             name = names.pop()
-            if name == last:
+            if names and names[-1] == name:
                 continue  # a file system may list a name twice while the folder changes
-            last = name
             path = prefix + name
             if name in named:
                 yield from self._visit_named(here, path, name)
@@ -242,7 +240,7 @@ class Scan:
             # It is kept although a pattern may match it. Then that matches all that is below, too.
             if self._exclusion.covers(path):
                 names = []
-            names = list({*names, *folder.named})
+            names += folder.named  # twice where they are there: visited once all the same
         names.sort(reverse=True)
         folder.names = names
         return trouble
