@@ -233,7 +233,8 @@ class ApiServer(Loopback):
 
     `listings` by path; `details`: path prefix -> document by key; `files` by path with query
     (`/get?id=3`) or path;
-    `routes`: any other function by path. `/loop` redirects to itself and `/moved/x` to `/x`.
+    `routes`: any other function by path; `fallbacks`: by path prefix. `/loop` redirects to itself
+    and `/moved/x` to `/x`.
     """
 
     def __init__(self, *, latency: float = 0.0, port: int = 0) -> None:
@@ -242,6 +243,7 @@ class ApiServer(Loopback):
         self.details: dict[str, Callable[[str], object | None]] = {}
         self.files: dict[str, ServedFile] = {}
         self.routes: dict[str, Callable[[Request], Reply]] = {}
+        self.fallbacks: dict[str, Callable[[Request], Reply]] = {}
         self.guard: Guard | TokenDesk | None = None
         self.token_path = "/oauth/token"  # noqa: S105 - a path
         self._scripts: list[tuple[str, _Script]] = []
@@ -303,6 +305,9 @@ class ApiServer(Loopback):
                 and (document := find(path.removeprefix(prefix))) is not None
             ):
                 return json_reply(document)
+        for prefix, answer in self.fallbacks.items():
+            if path.startswith(prefix):
+                return answer(request)
         return json_reply({"error": "not found"}, status=404)
 
 
@@ -335,10 +340,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer")
     parser.add_argument("--file-size", type=int, default=10_000, help="bytes of each file")
     parser.add_argument("--padding", type=int, default=40, help="characters added to each record")
+    parser.add_argument("--examples", action="store_true", help="the ten APIs of examples/api too")
     chosen = parser.parse_args(arguments)
     records = Synthetic(chosen.records, padding=chosen.padding)
     api = ApiServer(latency=chosen.latency, port=chosen.port)
     api.listings.update(collection(records, cached=True))
+    if chosen.examples:
+        from holdfast.testing.api_examples import imitate  # it builds on this module
+
+        imitate(api)
     api.details["/items/"] = lambda key: _numbered(records, key)
     api.details["/empty/"] = lambda key: {"key": key}
     api.routes["/size"] = lambda request: ServedFile(int(request.query["bytes"])).answer(request)
