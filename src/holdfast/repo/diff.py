@@ -94,6 +94,8 @@ class _Comparison:
         self._common: set[Blob] = set()
 
     def run(self, first: BlobId, second: BlobId) -> None:
+        self._before.add((BlobKind.TREE, first))
+        self._after.add((BlobKind.TREE, second))
         if first != second:
             levels = [self._pairs(b"/", first, second)]
             while levels:

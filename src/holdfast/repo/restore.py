@@ -21,11 +21,11 @@ from holdfast.core.outcome import Outcome
 from holdfast.core.progress import Silence
 from holdfast.repo import destination as place
 from holdfast.repo.destination import Destination
-from holdfast.repo.fanout import fan_out
 from holdfast.repo.filling import Filler, is_linked, named
 from holdfast.repo.large import LargeFiles, is_large
 from holdfast.repo.metadata import Handle, Rights, differs, settle
 from holdfast.repo.restore_options import Overwrite, RestoreOptions, keeps
+from holdfast.repo.spread import answers, spread_work
 from holdfast.repo.tally import Action, Tally, explain
 from holdfast.repo.walk import join, resolve, split, subtree_of
 
@@ -234,15 +234,14 @@ class _Restore:
                 self._changed(Action(action), path, size)
 
     def _answers(self, tasks: Iterator[Message]) -> Iterator[Message]:
-        properties = self._repository.store.properties
-        workers = self._options.workers
-        if workers and not properties.local:
-            workers = max(workers, min(properties.connections, 8))
-
         def begin() -> Callable[[Message], Message]:
             return Filler(self._repository, self._destination.another(), self._options).work
 
-        return fan_out(tasks, begin, workers=workers, processes=properties.local)
+        spread = spread_work(self._repository.store, begin, workers=self._options.workers)
+        try:
+            yield from answers(spread, tasks)
+        finally:
+            spread.close()
 
     def _changed(self, action: Action, path: bytes, size: int) -> None:
         if self._on_change:

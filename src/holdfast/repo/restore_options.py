@@ -63,7 +63,8 @@ class RestoreOptions:
     dry_run: bool = False
     verify: bool = False
     """Reads everything that was restored again and compares it with the snapshot."""
-    workers: int = 2
+    workers: int | None = None
+    """None for as many as pay, 0 for the calling thread alone."""
 
 
 def keeps(found: os.stat_result, entry: Entry, overwrite: Overwrite) -> bool:
