@@ -6,7 +6,7 @@ import os
 import random
 import shutil
 import subprocess
-from itertools import accumulate
+from itertools import accumulate, combinations
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -94,6 +94,24 @@ def test_a_planted_cut_is_found_wherever_it_is(length, seed):
     plant_cut(data, length)
     found = Chunker(POLYNOMIAL).next_cut(data, at_end=False)
     assert found == min(before, length) or length - 64 < before < length + 64
+
+
+@pytest.mark.parametrize("spare", [0, 1, 3, 400])
+def test_the_first_of_cuts_in_several_lanes_counts(spare):
+    """Wherever in their lanes two cuts are, the one with the lower length is found."""
+    blank = noise(MIN_SIZE + 4 * STRIDE + spare)
+    assert Chunker(POLYNOMIAL).next_cut(blank, at_end=False) is None
+    places = [
+        MIN_SIZE + lane * STRIDE + offset
+        for lane in range(4)
+        for offset in (0, 1, STRIDE // 2, STRIDE - 2, STRIDE - 1)
+    ]
+    for first, second in combinations(places, 2):
+        data = blank.copy()
+        plant_cut(data, first)
+        plant_cut(data, second)
+        if second - first > 2:  # else the one spoils the other
+            assert Chunker(POLYNOMIAL).next_cut(data, at_end=False) == first
 
 
 def test_largest_chunk_is_cut_alike():
