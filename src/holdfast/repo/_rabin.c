@@ -213,7 +213,7 @@ static Py_ssize_t count_rows(const Py_buffer *rows)
 /* ---- reading an index document -----------------------------------------------------------------------------------
  *
  * Accepts what restic and Holdfast write, to the byte. Whatever differs (spacing, order, other keys) is left to a
- * general JSON parser: a scanner that guesses would lose blobs.
+ * general JSON parser: a scanner that guesses would lose blobs. (The twin leaves everything to that parser.)
  */
 typedef struct {
     const uint8_t *at, *end;
