@@ -1,4 +1,4 @@
-"""The tree of verbs. A verb's module is imported when the verb is named, so that each starts fast."""
+"""The tree of verbs. A verb's module is imported when it is named, so that each starts fast."""
 
 import sys
 from functools import lru_cache
@@ -16,7 +16,7 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 class Verb(NamedTuple):
-    """Where a verb is and what it says in the list. `place` is `module:function` or `module:app`."""
+    """Where a verb is, `module:function` or `module:app`, and what it says in the list."""
 
     place: str
     short: str
@@ -111,7 +111,9 @@ def load(name: str) -> TyperCommand | TyperGroup:
 
 
 def _stand_in(verb: Verb, missing: ModuleNotFoundError) -> typer.Typer:
-    """What a verb is while a library that it needs is not installed: its name, its line in the list, and this error."""
+    """What a verb is while a library that it needs is not installed: its name, its line in the
+    list, and this error.
+    """
     app = typer.Typer(add_completion=False)
 
     @app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
@@ -127,7 +129,9 @@ def _stand_in(verb: Verb, missing: ModuleNotFoundError) -> typer.Typer:
 
 @lru_cache
 def _settings_options() -> tuple[Any, ...]:
-    """The global options: they are taken anywhere, and go to the root's `Given` instead of to the verb."""
+    """The global options: they are taken anywhere, and go to the root's `Given` instead of to the
+    verb.
+    """
     app = typer.Typer(add_completion=False)
     app.command()(Settings)
     options: list[Any] = list(get_command(app).params)
@@ -172,7 +176,9 @@ def build() -> TyperGroup:
             False, "--version", is_eager=True, callback=_print_version, help="Print the version."
         ),
     ) -> None:
-        """Holdfast collects, keeps and gives back: deduplicated, encrypted backups in the open restic format."""
+        """Holdfast collects, keeps and gives back: deduplicated, encrypted backups in the open
+        restic format.
+        """
 
     command: Any = get_command(app)
     command.context_settings = dict(_SETTINGS)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from holdfast.cli.totals import Totals
     from holdfast.core.source import Source
     from holdfast.repo.backup import BackupOptions
-    from holdfast.repo.repository import Repository
+    from holdfast.repo.repository import Refused, Repository
     from holdfast.repo.sealing import SealingPlan
     from holdfast.repo.snapshot import Snapshot
     from holdfast.sources.files.filters import Filters
@@ -152,7 +152,8 @@ def backup(
     ] = 0,
     dry_run: options.DryRun = False,
 ) -> None:
-    """Makes a snapshot. What is stored already is not stored again; unchanged files are not even read.
+    """Makes a snapshot. What is stored already is not stored again; unchanged files are not even
+    read.
 
     Ends with 3 where something could not be read: it is listed, and the rest is safe.
     """
@@ -231,7 +232,6 @@ def _with_parent(
     """With the snapshot that was named, or the last one of the same group that is not newer."""
     from dataclasses import replace
 
-    from holdfast.repo.repository import Refused
     from holdfast.repo.snapshot import choose
 
     if parent:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from holdfast.core.source import Problem
     from holdfast.repo.backup import BackupResult
     from holdfast.repo.snapshot import Snapshot
+    from holdfast.sources.files.source import Estimate
 
 _ACTIONS = {"new": "new", "changed": "modified", "unchanged": "unchanged"}
 
@@ -41,7 +42,7 @@ class BackupReport:
         if self._totals is not None:
             self._totals.close()
 
-    # --- while it runs ------------------------------------------------------------------------------------------------
+    # --- while it runs ----------------------------------------------------------------------------
 
     def progress(self, counts: Counts, current: bytes) -> None:
         self._counts = counts
@@ -76,15 +77,20 @@ class BackupReport:
     def _progress(self) -> tuple[float | None, float | None, float]:
         """Share done, seconds left, seconds elapsed."""
         elapsed = time.monotonic() - self._began
-        totals = self._totals and self._totals.known()
+        totals = self._known()
         counts = self._counts
-        share = totals and done_share(counts.files, totals.files, counts.bytes, totals.bytes)
+        share = None
+        if totals is not None:
+            share = done_share(counts.files, totals.files, counts.bytes, totals.bytes)
         return share, seconds_left(share, elapsed), elapsed
+
+    def _known(self) -> Estimate | None:
+        return None if self._totals is None else self._totals.known()
 
     def _lines(self) -> list[str]:
         share, left, elapsed = self._progress()
         counts = self._counts
-        totals = self._totals and self._totals.known()
+        totals = self._known()
         parts = [f"[{format_duration(elapsed)}]" + (f" {share:.1%}" if share is not None else "")]
         parts.append(of_total(str(counts.files), totals and str(totals.files)) + " files")
         parts.append(of_total(format_size(counts.bytes), totals and format_size(totals.bytes)))
@@ -98,7 +104,7 @@ class BackupReport:
     def _status(self) -> dict[str, Any]:
         share, left, elapsed = self._progress()
         counts = self._counts
-        totals = self._totals and self._totals.known()
+        totals = self._known()
         fields: dict[str, Any] = {
             "seconds_elapsed": int(elapsed),
             "percent_done": share or 0.0,
@@ -115,7 +121,7 @@ class BackupReport:
             fields["seconds_remaining"] = int(left)
         return fields
 
-    # --- at the end ---------------------------------------------------------------------------------------------------
+    # --- at the end -------------------------------------------------------------------------------
 
     def parent(self, snapshot: Snapshot | None) -> None:
         if snapshot is None:
@@ -166,7 +172,8 @@ class BackupReport:
         said(f"{verb} to the repository: {format_size(added)} ({format_size(packed)} stored)")
         said("")
         said(
-            f"processed {counts.files} files, {format_size(counts.bytes)} in {format_duration(elapsed)}"
+            f"processed {counts.files} files, {format_size(counts.bytes)} "
+            f"in {format_duration(elapsed)}"
         )
         if result.snapshot:
             said(f"snapshot {result.snapshot.short} saved")

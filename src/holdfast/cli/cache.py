@@ -15,7 +15,9 @@ def default_root() -> Path:
 
 
 def remove_old(root: Path, *, now: float | None = None) -> int:
-    """Removes caches of repositories that nobody used for 30 days; how many. A cache can always be made again."""
+    """Removes caches of repositories that nobody used for 30 days; how many. A cache can always be
+    made again.
+    """
     now = time.time() if now is None else now
     removed = 0
     for folder in root.iterdir() if root.is_dir() else ():

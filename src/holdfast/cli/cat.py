@@ -69,7 +69,9 @@ def _content(opened: "Repository", kind: str, name: str) -> bytes:
 
 
 def _blob(opened: "Repository", kind: str, name: str) -> bytes:
-    """A blob's plaintext; for `tree` also the tree of a snapshot, as newer restic has it: `SNAPSHOT[:FOLDER]`."""
+    """A blob's plaintext; for `tree` also the tree of a snapshot, as newer restic has it:
+    `SNAPSHOT[:FOLDER]`.
+    """
     from holdfast.core.ids import BlobId
     from holdfast.repo.pack import BlobKind
     from holdfast.repo.snapshot import choose
@@ -81,7 +83,7 @@ def _blob(opened: "Repository", kind: str, name: str) -> bytes:
         blob = BlobId(b"")
     if len(blob) == 32:  # noqa: PLR2004  SHA-256
         for sort in (BlobKind.TREE,) if kind == "tree" else (BlobKind.DATA, BlobKind.TREE):
-            if opened.locations(blob, sort):
+            if opened.index.find(blob, sort) is not None:
                 return opened.load_blob(blob, sort)
         raise ObjectNotFoundError(f"there is no {kind} {name}")
     if kind == "blob":

@@ -63,8 +63,8 @@ def check(
             f"the repository is damaged; {hit} of {report.snapshots} snapshots are hit"
             if hit
             else "the repository is damaged; no snapshot is known to be hit",
-            remedy="Files that are not named above can be restored. Back up again: what the source still has is "
-            "written anew. `holdfast repair` mends the rest as far as it can be.",
+            remedy="Files that are not named above can be restored. Back up again: what the source "
+            "still has is written anew. `holdfast repair` mends the rest as far as it can be.",
         )
 
 

@@ -12,8 +12,10 @@ SHELLS = ("bash", "zsh", "fish", "powershell")
 def completion(
     shell: Annotated[str, typer.Argument(metavar="SHELL", help=", ".join(SHELLS))],
 ) -> None:
-    """Prints the completion script for a shell. For bash: holdfast completion bash > ~/.local/share/bash-completion/completions/holdfast"""
-    from typer.completion import get_completion_script
+    """Prints the completion script for a shell. For bash: holdfast completion bash >
+    ~/.local/share/bash-completion/completions/holdfast
+    """
+    from typer._completion_shared import get_completion_script
 
     if shell not in SHELLS:
         raise UsageError(

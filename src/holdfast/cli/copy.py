@@ -29,7 +29,9 @@ def copy(
     tag: options.Tags = None,
     path: options.Paths = None,
 ) -> None:
-    """Copies snapshots from --from-repo into -r, with all that they need. What is there already is skipped."""
+    """Copies snapshots from --from-repo into -r, with all that they need. What is there already is
+    skipped.
+    """
     from holdfast.repo.copy import copy_snapshots, same_polynomial
     from holdfast.repo.pack import DEFAULT_PACK_SIZE
 

@@ -32,9 +32,11 @@ def diff(
         bool, typer.Option("--metadata", help="Show what changed in nothing but metadata, too.")
     ] = False,
 ) -> None:
-    """Shows what was added (+), removed (-), changed in content (M), type (T) or metadata (U) from one to the other.
+    """Shows what was added (+), removed (-), changed in content (M), type (T) or metadata (U) from
+    one to the other.
 
-    A question mark (?) is a file whose content differs although nothing else of it does: it may have rotted.
+    A question mark (?) is a file whose content differs although nothing else of it does: it may
+    have rotted.
     """
     from holdfast.repo.diff import compare
 

@@ -1,4 +1,6 @@
-"""`holdfast doctor`: looks at everything a backup needs, and says what to do where something is amiss."""
+"""`holdfast doctor`: looks at everything a backup needs, and says what to do where something is
+amiss.
+"""
 
 import os
 import platform
@@ -18,7 +20,7 @@ from holdfast.core.errors import HoldfastError
 from holdfast.core.units import format_size
 
 if TYPE_CHECKING:
-    from holdfast.repo.repository import Repository
+    from holdfast.repo.repository import Refused, Repository
 
 _LIBRARIES = ("cryptography", "msgspec", "obstore", "urllib3", "zstandard")
 _ROOM = 1 << 30
@@ -35,7 +37,9 @@ class Finding(NamedTuple):
 
 
 def doctor(ctx: typer.Context) -> None:
-    """Looks at this machine and, where one is named, at the repository. Ends with 1 where something is bad."""
+    """Looks at this machine and, where one is named, at the repository. Ends with 1 where something
+    is bad.
+    """
     settings = settings_of.of(ctx)
     output = Output(settings)
     found = []
@@ -118,7 +122,7 @@ def _permissions() -> Finding:
     return Finding(
         "permissions",
         "mind",
-        "not running as root: files of other users may be unreadable, and are then listed (exit code 3)",
+        "not running as root: what cannot be read is listed, and ends with exit code 3",
         "Back a whole system up as root.",
     )
 
@@ -201,7 +205,9 @@ def _keys(opened: "Repository") -> Finding:
 
 
 def _clock(opened: "Repository") -> Finding:
-    """Our clock against the store's, by a lock that we write: only a difference that confuses people matters."""
+    """Our clock against the store's, by a lock that we write: only a difference that confuses
+    people matters.
+    """
     from holdfast.repo.lock import acquire
     from holdfast.store.contract import FileKind
 
@@ -234,7 +240,6 @@ def _locks(opened: "Repository") -> Finding:
 
 
 def _snapshots(opened: "Repository") -> Finding:
-    from holdfast.repo.repository import Refused
 
     refused: list[Refused] = []
     count = sum(1 for _ in opened.snapshots(refused))

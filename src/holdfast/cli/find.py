@@ -1,6 +1,5 @@
 """`holdfast find`: names, and what refers to a blob, a tree or a pack, through all snapshots."""
 
-from collections.abc import Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +13,8 @@ from holdfast.cli.snapshots import local_time
 from holdfast.core.errors import PartialError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from holdfast.repo.find import NameMatch, ObjectMatch
     from holdfast.repo.walk import Trouble
 
@@ -51,7 +52,9 @@ def find(
     tag: options.Tags = None,
     path: options.Paths = None,
 ) -> None:
-    """Looks through snapshots, newest first, for file names by pattern, or for who needs a blob, a tree or a pack."""
+    """Looks through snapshots, newest first, for file names by pattern, or for who needs a blob, a
+    tree or a pack.
+    """
     from holdfast.core.patterns import Patterns
     from holdfast.repo.find import NameQuery, ObjectQuery, find_names, find_objects
 

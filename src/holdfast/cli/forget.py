@@ -85,7 +85,9 @@ def forget(
     grace: prune.Grace = "0s",
     dry_run: options.DryRun = False,
 ) -> None:
-    """Forgets snapshots. The newest of a group always stays; what they held goes with the next prune."""
+    """Forgets snapshots. The newest of a group always stays; what they held goes with the next
+    prune.
+    """
     settings = settings_of.of(ctx)
     output = Output(settings)
     rules = _rules(
@@ -158,7 +160,7 @@ def _rules(*, counts: dict[str, str], periods: dict[str, str], tags: Sequence[st
         }
         spans = {name: Period.parse(text) for name, text in periods.items() if text}
         lists = tuple(tuple(names) for names in parse_tag_lists(tags))
-        return Rules(**numbers, **spans, tags=lists)
+        return Rules(**numbers, **spans, tags=lists)  # type: ignore[arg-type]  # the names tell which is which
     except ValueError as error:
         raise UsageError(
             f"a rule cannot be read: {error}", remedy="Nothing was forgotten."

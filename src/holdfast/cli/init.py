@@ -30,7 +30,9 @@ def init(
     from_key_hint: options.FromKeyHint = None,
     from_insecure_no_password: options.FromInsecureNoPassword = False,
 ) -> None:
-    """Makes a new, encrypted repository. Keep its password: without it, nobody can read what is in there."""
+    """Makes a new, encrypted repository. Keep its password: without it, nobody can read what is in
+    there.
+    """
     from holdfast.repo.repository import Repository
 
     settings = settings_of.of(ctx)

@@ -130,7 +130,7 @@ def _sorted(steps: "Iterator[Step]", sort: str, *, reverse: bool) -> "Iterator[S
         "mtime": lambda step: step.node.mtime,
         "atime": lambda step: step.node.atime,
         "ctime": lambda step: step.node.ctime,
-        "extension": lambda step: os.path.splitext(step.path)[1],
+        "extension": lambda step: step.path.rpartition(b"/")[2].rpartition(b".")[2],
     }
     return iter(sorted(steps, key=keys[sort], reverse=reverse))  # type: ignore[arg-type]  # each key gives one kind of value
 

@@ -1,4 +1,6 @@
-"""The outermost boundary: arguments in, exit code out, every error told as what happened, what is safe and what to do."""
+"""The outermost boundary: arguments in, exit code out, every error told as what happened, what is
+safe and what to do.
+"""
 
 import os
 import signal
@@ -97,7 +99,9 @@ def _normal(arguments: list[str]) -> list[str]:
 
 
 def _unexpected(error: Exception) -> Any:
-    """A mistake in this program, told like any other failure; HOLDFAST_DEBUG shows where it happened."""
+    """A mistake in this program, told like any other failure; HOLDFAST_DEBUG shows where it
+    happened.
+    """
     from holdfast.core.errors import HoldfastError
 
     if os.environ.get("HOLDFAST_DEBUG"):
@@ -112,7 +116,9 @@ def _unexpected(error: Exception) -> Any:
 
 
 def _die_of_broken_pipe() -> NoReturn:
-    """Whoever read our output has gone: end as programs do that know nothing of it, so that shells see what they expect."""
+    """Whoever read our output has gone: end as programs do that know nothing of it, so that shells
+    see what they expect.
+    """
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGPIPE)
     os._exit(141)

@@ -1,4 +1,6 @@
-"""How results leave: text for people, JSON lines for programs. Results go to standard output, remarks to standard error."""
+"""How results leave: text for people, JSON lines for programs. Results go to standard output,
+remarks to standard error.
+"""
 
 import os
 import sys
@@ -17,7 +19,9 @@ _encode = msgspec.json.encode
 
 
 class Output:
-    """Standard output and standard error of one command. Text and JSON are never mixed on one stream."""
+    """Standard output and standard error of one command. Text and JSON are never mixed on one
+    stream.
+    """
 
     def __init__(
         self, settings: Settings, *, stdout: TextIO | None = None, stderr: TextIO | None = None
@@ -30,7 +34,7 @@ class Output:
         self.to_terminal = self.stdout.isatty()
         self._raw = getattr(self.stdout, "buffer", None)
 
-    # --- JSON ---------------------------------------------------------------------------------------------------------
+    # --- JSON -------------------------------------------------------------------------------------
 
     def document(self, value: Any, *, flush: bool = True) -> None:
         """One line of JSON."""
@@ -47,7 +51,7 @@ class Output:
         """One of the documented JSON messages."""
         self.document({"message_type": message_type, **fields})
 
-    # --- text ---------------------------------------------------------------------------------------------------------
+    # --- text -------------------------------------------------------------------------------------
 
     def line(self, text: str = "") -> None:
         """One line of the result."""
@@ -65,18 +69,24 @@ class Output:
             self.stderr.flush()
 
     def warn(self, text: str) -> None:
-        """A remark that --quiet does not silence. With --json the caller has its own message for it."""
+        """A remark that --quiet does not silence. With --json the caller has its own message for
+        it.
+        """
         if not self.json:
             self.stderr.write(text + "\n")
             self.stderr.flush()
 
     def shown(self, name: bytes | str) -> str:
-        """A name of a file for people: on a terminal, what would move the cursor is escaped, reversibly; else it is as it is."""
+        """A name of a file for people: on a terminal, what would move the cursor is escaped,
+        reversibly; else it is as it is.
+        """
         text = os.fsdecode(name)
         return text.translate(_ESCAPED) if self.to_terminal else text
 
     def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Columns, as wide as they must be. A cell may have several lines. A terminal gets one that fits it."""
+        """Columns, as wide as they must be. A cell may have several lines. A terminal gets one that
+        fits it.
+        """
         if self.to_terminal:
             self._terminal_table(heads, rows)
             return

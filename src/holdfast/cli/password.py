@@ -50,7 +50,9 @@ def from_file(path: str) -> Secret:
 
 
 def from_command(command: str) -> Secret:
-    """What the program prints, without white space around it; its words are split as a shell would, but no shell runs."""
+    """What the program prints, without white space around it; its words are split as a shell would,
+    but no shell runs.
+    """
     remedy = "Nothing was changed. Try the command by itself; it must print the password alone."
     try:
         words = shlex.split(command)
@@ -70,7 +72,9 @@ def from_command(command: str) -> Secret:
 
 
 def ask(what: str, *, confirm: bool = False) -> Secret:
-    """Asks on the terminal, twice where `confirm`; without one, the first line of standard input is taken."""
+    """Asks on the terminal, twice where `confirm`; without one, the first line of standard input is
+    taken.
+    """
     if not sys.stdin.isatty():
         line = sys.stdin.readline()
         return _required(line.rstrip("\r\n"), "no password was given")
@@ -88,8 +92,8 @@ def _required(text: str, otherwise: str) -> Secret:
     if not text:
         raise WrongPasswordError(
             otherwise,
-            remedy="Nothing was changed. Give one with --password-file, --password-command or HOLDFAST_PASSWORD; "
-            "--insecure-no-password means the empty one.",
+            remedy="Nothing was changed. Give one with --password-file, --password-command or "
+            "HOLDFAST_PASSWORD; --insecure-no-password means the empty one.",
         )
     return Secret(text)
 

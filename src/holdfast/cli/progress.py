@@ -1,6 +1,7 @@
 """How far work is: a block that is drawn over on a terminal, a JSON line each second, or nothing.
 
-Whoever works only counts. One thread looks at the counts a few times a second and shows them, so that a terminal moves
+Whoever works only counts. One thread looks at the counts a few times a second and shows them, so
+that a terminal moves
 even where a single step takes long.
 """
 
@@ -28,7 +29,8 @@ _JSON_EVERY = 1.0
 
 @lru_cache
 def _forks_wait_for() -> threading.Lock:
-    """What is held while something is shown. Worker processes are not forked meanwhile: they would inherit locks of
+    """What is held while something is shown. Worker processes are not forked meanwhile: they would
+    inherit locks of
     rich and of the streams that nobody in them ever releases.
     """
     drawing = threading.Lock()
@@ -39,7 +41,8 @@ def _forks_wait_for() -> threading.Lock:
 
 
 class Display:
-    """Shows `lines()` on a terminal (standard error), or `status()` as JSON lines (standard output). Use as a context.
+    """Shows `lines()` on a terminal (standard error), or `status()` as JSON lines (standard
+    output). Use as a context.
 
     It begins with `wake`, so that commands that end at once show nothing.
     """

@@ -35,7 +35,7 @@ Grace = Annotated[
     str,
     typer.Option(
         metavar="DURATION",
-        help="Only take packs out of use now, and delete them in a prune that comes later than this.",
+        help="Take packs out of use now; a prune that comes later than this deletes them.",
     ),
 ]
 
@@ -157,8 +157,8 @@ def tell(output: Output, report: "PruneReport", *, dry_run: bool) -> None:
     if report.damaged:
         raise PartialError(
             f"{len(report.damaged)} damaged blobs that snapshots need were left where they are",
-            remedy="Everything else was done. `holdfast check --read-data` names what is hit; the next backup "
-            "writes again what the source still has.",
+            remedy="Everything else was done. `holdfast check --read-data` names what is hit; the "
+            "next backup writes again what the source still has.",
         )
 
 

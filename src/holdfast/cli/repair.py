@@ -1,4 +1,6 @@
-"""`holdfast repair`: the index from the packs, what can be read of damaged packs, and snapshots without what is lost."""
+"""`holdfast repair`: the index from the packs, what can be read of damaged packs, and snapshots
+without what is lost.
+"""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -18,7 +20,7 @@ from holdfast.core.errors import PartialError
 if TYPE_CHECKING:
     from holdfast.repo.lock import Lock
     from holdfast.repo.repair_snapshots import SnapshotRepair
-    from holdfast.repo.repository import Repository
+    from holdfast.repo.repository import Refused, Repository
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Mend the index, snapshots or packs."
@@ -73,7 +75,7 @@ def index(
     if report.unreadable:
         raise PartialError(
             f"the headers of {len(report.unreadable)} packs cannot be read",
-            remedy="The rest is in the index. `holdfast repair packs` saves what can be read of them.",
+            remedy="The rest is in the index. `holdfast repair packs` saves what can be read.",
         )
 
 
@@ -118,8 +120,8 @@ def packs(
     if report.lost:
         raise PartialError(
             f"{len(report.lost)} blobs are lost",
-            remedy="Back up again: what the source still has is written anew. `holdfast repair snapshots --forget` "
-            "then makes the other snapshots whole again without what is lost.",
+            remedy="Back up again: what the source still has is written anew. Then `holdfast "
+            "repair snapshots --forget` makes snapshots whole without what is lost.",
         )
 
 
@@ -136,10 +138,11 @@ def snapshots(
     path: options.Paths = None,
     dry_run: options.DryRun = False,
 ) -> None:
-    """Makes snapshots whole again by leaving out what is lost. Back up again first: that may bring it back."""
+    """Makes snapshots whole again by leaving out what is lost. Back up again first: that may bring
+    it back.
+    """
     from holdfast.core.ids import ObjectId
     from holdfast.repo.repair_snapshots import repair_snapshots
-    from holdfast.repo.repository import Refused
 
     settings = settings_of.of(ctx)
     output = Output(settings)

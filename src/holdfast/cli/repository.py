@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from holdfast.cli.cache import default_root, remove_old
 from holdfast.cli.output import Output
 from holdfast.cli.password import read_password
 from holdfast.cli.settings import Settings
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Second:
-    """The other repository of `copy` and `init --copy-chunker-params`: restic's --from-... options."""
+    """The other repository of `copy` and `init`: restic's --from-... options."""
 
     repo: str | None
     repository_file: str | None
@@ -60,8 +61,6 @@ def cache_root(settings: Settings) -> Path | None:
     """Where caches lie, one folder for each repository; None where none is wanted."""
     if settings.no_cache:
         return None
-    from holdfast.cli.cache import default_root
-
     return Path(settings.cache_dir) if settings.cache_dir else default_root()
 
 
@@ -78,17 +77,17 @@ def open_place(settings: Settings, output: Output, *, address: str | None = None
         limit_download=settings.limit_download or None,
         ca_bundle=settings.cacert,
         on_retry=tell,
-        **_store_options(settings.option or []),
+        connections=_connections(settings.option or []),
     )
 
 
-def _store_options(texts: list[str]) -> dict[str, int]:
-    """`-o key=value`: of restic's extended options those that mean something here.
+def _connections(texts: list[str]) -> int | None:
+    """`-o s3.connections=N`: of restic's extended options the one that means something here.
 
     Raises:
         UsageError: it is another one.
     """
-    options: dict[str, int] = {}
+    connections = None
     for text in texts:
         key, _, value = text.partition("=")
         scheme, _, name = key.partition(".")
@@ -97,8 +96,8 @@ def _store_options(texts: list[str]) -> dict[str, int]:
                 f"unknown setting {text!r}",
                 remedy="Nothing was changed. Known are s3.connections=N and rest.connections=N.",
             )
-        options["connections"] = int(value)
-    return options
+        connections = int(value)
+    return connections
 
 
 @contextmanager
@@ -107,13 +106,24 @@ def opened(settings: Settings, output: Output) -> Iterator["Repository"]:
     from holdfast.repo.repository import Repository
 
     store = open_place(settings, output)
+    root = cache_root(settings)
     try:
-        password = read_password(settings)
-        yield Repository.open(
-            store, password, key_hint=settings.key_hint, cache_root=cache_root(settings)
-        )
+        secret = read_password(settings)
+        found = Repository.open(store, secret, key_hint=settings.key_hint, cache_root=root)
+        if root is not None and settings.cleanup_cache:
+            remove_old(root)
+        yield found if store.properties.local else _with_cache(found, root)
     finally:
         store.close()
+
+
+def _with_cache(found: "Repository", root: Path | None) -> "Repository":
+    """The same repository through the cache of its distant store."""
+    from holdfast.repo.repository import Repository
+    from holdfast.store.cache import cached
+
+    store = cached(found.store, root, found.config.id)
+    return Repository.unlocked(store, found.objects.key, key_id=found.key_id, cache_root=root)
 
 
 @contextmanager
@@ -150,10 +160,12 @@ def locked(
 ) -> Iterator["Lock | None"]:
     """Holds a lock for the block; None with --no-lock, which is for reading only.
 
-    `refreshing`: keeps it fresh here; False where the engine does, because it starts worker processes first.
+    `refreshing`: keeps it fresh here; False where the engine does, because it starts worker
+    processes first.
 
     Raises:
-        LockedError: another program holds one that excludes ours, and went on for longer than --retry-lock.
+        LockedError: another program holds one that excludes ours, and went on for longer than
+        --retry-lock.
     """
     from holdfast.repo.lock import acquire
 

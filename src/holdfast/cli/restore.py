@@ -80,7 +80,8 @@ def restore(
     ] = False,
     dry_run: options.DryRun = False,
 ) -> None:
-    """Restores a snapshot, or a folder of it. Run it again after an interruption: finished files are kept.
+    """Restores a snapshot, or a folder of it. Run it again after an interruption: finished files
+    are kept.
 
     Ends with 3 where something could not be restored: it is listed, and the rest is there.
     """

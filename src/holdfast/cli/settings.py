@@ -1,4 +1,6 @@
-"""What every verb takes: which repository, how to open it, how to speak. restic's global options, by their names."""
+"""What every verb takes: which repository, how to open it, how to speak. restic's global options,
+by their names.
+"""
 
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any
@@ -15,7 +17,9 @@ def env(*names: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Global options with the environment taken into account. Given before or after the verb; after it wins."""
+    """Global options with the environment taken into account. Given before or after the verb; after
+    it wins.
+    """
 
     repo: Annotated[
         str | None,

@@ -26,7 +26,7 @@ def stats(
     tag: options.Tags = None,
     path: options.Paths = None,
 ) -> None:
-    """Counts files and bytes of snapshots; with --mode raw-data what they take in the repository."""
+    """Counts files and bytes of snapshots; with --mode raw-data what they take in store."""
     from holdfast.repo.stats import CountMode
     from holdfast.repo.stats import stats as count
 

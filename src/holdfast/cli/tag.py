@@ -31,7 +31,7 @@ def tag(
     tag: options.Tags = None,
     path: options.Paths = None,
 ) -> None:
-    """Changes tags. A snapshot is written anew under another name; `original` keeps the first one."""
+    """Changes tags. A snapshot gets another name by that; `original` keeps the first one."""
     from holdfast.repo.forget import retag
 
     if set_tags is None and not add and not remove:

@@ -16,10 +16,12 @@ def collect(
     verbatim: Sequence[str] = (),
     raw: Sequence[str] = (),
 ) -> list[bytes]:
-    """All names, in the order: arguments, then `--files-from` with patterns, then verbatim lines, then raw ones.
+    """All names, in the order: arguments, then `--files-from` with patterns, then verbatim lines,
+    then raw ones.
 
     Raises:
-        UsageError: a file cannot be read, a pattern matches nothing, or a raw list is not ended by NUL.
+        UsageError: a file cannot be read, a pattern matches nothing, or a raw list is not ended by
+        NUL.
     """
     names = [os.fsencode(argument) for argument in arguments]
     for file in patterns:

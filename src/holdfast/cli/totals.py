@@ -1,4 +1,4 @@
-"""How much there is to back up, counted beside the backup so that it can say how long it will take."""
+"""How much there is to back up, counted beside the backup, so that it can tell the rest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ _WIRE = struct.Struct("<QQ")
 
 
 class Totals:
-    """Counts in a process of its own, so that the backup itself loses no time. Make it before any thread is started."""
+    """Counts in a process of its own, so that the backup itself loses no time. Make it before any
+    thread is started.
+    """
 
     def __init__(self, source: FileSource) -> None:
         self._known: Estimate | None = None

@@ -17,7 +17,9 @@ def unlock(
         typer.Option("--remove-all", help="Remove locks of running programs, too: they will stop."),
     ] = False,
 ) -> None:
-    """Removes locks of dead programs. Nothing needs unlocking: the next command removes them by itself."""
+    """Removes locks of dead programs. Nothing needs unlocking: the next command removes them by
+    itself.
+    """
     from holdfast.core.errors import ObjectNotFoundError
     from holdfast.repo.lock import remove_stale
     from holdfast.store.contract import FileKind

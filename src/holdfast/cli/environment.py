@@ -1,0 +1,14 @@
+"""Environment variables that stand for no option; the others are named with their options."""
+
+VARIABLES = {
+    "HOLDFAST_PASSWORD": "Password of the repository; else `RESTIC_PASSWORD`.",
+    "HOLDFAST_REST_USERNAME": "User name for rest: repositories; else "
+    "`RESTIC_REST_USERNAME`, or what the address says.",
+    "HOLDFAST_REST_PASSWORD": "Password for it; else `RESTIC_REST_PASSWORD`.",
+    "AWS_ACCESS_KEY_ID": "Key for s3: repositories.",
+    "AWS_SECRET_ACCESS_KEY": "Secret for it.",
+    "AWS_SESSION_TOKEN": "Token of a temporary key.",
+    "AWS_DEFAULT_REGION": "Region of the bucket.",
+    "XDG_CACHE_HOME": "Where caches lie; ours is the folder `holdfast` in it.",
+    "HOLDFAST_DEBUG": "Where set, a mistake in Holdfast itself also prints where it happened.",
+}

@@ -1,0 +1,65 @@
+"""`holdfast mount`: snapshots as a folder, until it is unmounted."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from holdfast.cli import options, repository
+from holdfast.cli import settings as settings_of
+from holdfast.cli.output import Output
+from holdfast.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from holdfast.repo.snapshot import Snapshot
+
+
+def mount(
+    ctx: typer.Context,
+    *,
+    mountpoint: Annotated[str, typer.Argument(metavar="FOLDER", help="Where to show them.")],
+    allow_other: Annotated[
+        bool, typer.Option("--allow-other", help="Let other users look, too.")
+    ] = False,
+    owner_root: Annotated[
+        bool, typer.Option("--owner-root", help="Show everything as owned by root.")
+    ] = False,
+    host: options.Hosts = None,
+    tag: options.Tags = None,
+    path: options.Paths = None,
+) -> None:
+    """Shows snapshots as a folder through FUSE, read-only, by time, host, tag and name. Ends when
+    it is unmounted.
+    """
+    try:
+        from holdfast.repo.mount import mount as serve
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"mounting needs the library {error.name}, which is not installed",
+            remedy="Install it with `pip install 'holdfast[mount]'`, or use `holdfast restore`.",
+        ) from error
+
+    settings = settings_of.of(ctx)
+    output = Output(settings)
+    chosen = options.Chosen.of(host, tag, path)
+    with (
+        repository.opened(settings, output) as opened,
+        repository.locked(opened, settings, output),
+    ):
+
+        def wanted() -> "list[Snapshot]":
+            return chosen.among(opened.snapshots([]))
+
+        def ready() -> None:
+            output.said(f"now serving the repository at {mountpoint}")
+            output.said("When finished, press Ctrl-C here or unmount the folder.")
+            output.stdout.flush()
+
+        serve(
+            opened,
+            Path(mountpoint),
+            wanted=wanted,
+            allow_other=allow_other,
+            owner_root=owner_root,
+            ready=ready,
+        )
