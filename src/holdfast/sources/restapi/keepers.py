@@ -140,6 +140,19 @@ class ZipKeeper:
             raise ObjectNotFoundError(f"{self.path.name} has no {name}")
         return zipformat.read_member(self._file, member)
 
+    def measure(self) -> tuple[int, int]:
+        """How many members, and their bytes when unpacked.
+
+        Raises:
+            DamagedError: the archive cannot be read.
+        """
+        count = size = 0
+        with self.path.open("rb") as archive:
+            for member, _ in zipformat.read_directory(archive, self._directory(archive)):
+                count += 1
+                size += member.size
+        return count, size
+
     def stream(self, name: str) -> Iterator[bytes]:
         """A member's bytes in pieces, checked at the end.
 

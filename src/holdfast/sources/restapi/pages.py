@@ -32,8 +32,10 @@ _ERROR_KEYS = (
     "error", "errors", "fault", "exception", "error_code", "errorcode", "error_message",
     "errormessage", "error_description",
 )  # fmt: skip
-_CHATTER = {*_ERROR_KEYS, "code", "message", "messages", "status", "detail", "details", "title",
-            "type", "timestamp", "path", "success", "request_id", "requestid", "traceid"}  # fmt: skip
+_CHATTER = {
+    *_ERROR_KEYS, "code", "message", "messages", "status", "detail", "details", "title", "type",
+    "timestamp", "path", "success", "request_id", "requestid", "traceid",
+}  # fmt: skip
 _TITLE = re.compile(rb"(?is)<title[^>]*>(.*?)</title>")
 _LOGIN = re.compile(r"(?i)log[-_ ]?in|sign[-_ ]?in|auth|sso|session")
 _PASSWORD_FIELD = re.compile(rb"""(?i)type\s*=\s*["']?password""")

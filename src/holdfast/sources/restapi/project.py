@@ -46,7 +46,7 @@ _SECTIONS: dict[str, type] = {
 }  # fmt: skip
 _NESTED: dict[str, type] = {"retry": RetryPolicy, "params": FollowParams}
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_]\w*)(?::?[-=](?P<default>[^}]*))?\}")
-_NUMBERED = {"page", "skip", "range"}
+_UNTOUCHED = re.compile(rb"(?im)^\s*initialized\s*[:=]\s*false")
 S = TypeVar("S")
 
 
@@ -137,9 +137,13 @@ def find_file(folder: Path) -> Path:
     Raises:
         NoProjectError: there is none.
     """
-    for name in FILE_NAMES:
-        if (folder / name).is_file():
-            return folder / name
+    found = [folder / name for name in FILE_NAMES if (folder / name).is_file()]
+    for file in found:
+        # a skeleton that nobody has filled in does not hide another file that somebody has
+        if len(found) == 1 or not _UNTOUCHED.search(file.read_bytes()):
+            return file
+    if found:
+        return found[0]
     raise NoProjectError(f"{folder} is not a project: it has no {', '.join(FILE_NAMES[:5:2])}")
 
 

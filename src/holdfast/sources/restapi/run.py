@@ -275,7 +275,7 @@ async def _walk_again(intake: Intake) -> Ending:
 
 
 def _started(intake: Intake) -> datetime:
-    """When the run began, also when this only goes on with it: a window that ends now ends there."""
+    """When the run began, also when this only goes on with it: windows end there."""
     return datetime.fromtimestamp(intake.collector.run.started / 10**9, UTC)
 
 

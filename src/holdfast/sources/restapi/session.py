@@ -275,7 +275,7 @@ class Session:
         while True:
             begun = time.monotonic()
             wait: float | None = None
-            had = self.traffic.bytes
+            had = _length(path)
             try:
                 reply = await self._download_once(request, path)
                 if reply.status in _OK:
@@ -290,7 +290,7 @@ class Session:
                     throttled += wait is not None
             except UnreachableError as unreachable:
                 error = unreachable
-                if self.traffic.bytes > had:
+                if _length(path) > had:
                     failures = 0  # a bad line that still brings something is worth staying on
             if wait is None or throttled > _THROTTLE_TRIES:
                 failures += 1
@@ -395,8 +395,12 @@ class Session:
             name.lower() for name, _ in request.headers if sensitive(name)
         }
         return Call(
-            method=request.method, url=encoded(url, query), headers=headers, private=private, body=body
-        )  # fmt: skip
+            method=request.method,
+            url=encoded(url, query),
+            headers=headers,
+            private=private,
+            body=body,
+        )
 
     async def _download_once(self, request: Request, path: Path) -> Reply:
         meta = path.with_name(path.name + ".meta")
@@ -553,6 +557,13 @@ def _progress(path: Path, meta: Path) -> tuple[int, str]:
         return (path.stat().st_size, version) if version else (0, "")
     except OSError:
         return 0, ""
+
+
+def _length(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _first(*values: float | None) -> float | None:
