@@ -87,7 +87,7 @@ class Content(Protocol):
         ...
 
     def xattrs(self) -> list[tuple[bytes, bytes]]:
-        """Extended attributes, sorted by name.
+        """Extended attributes, in the order of the file system.
 
         Raises:
             OSError: they cannot be read.
@@ -124,7 +124,7 @@ class Source(Protocol):
 
     def xattrs(self, path: bytes, entry: Entry) -> list[tuple[bytes, bytes]]:
         """Extended attributes of anything else than a regular file (which gives its own once
-        opened), sorted by name.
+        opened), in the order of the file system.
 
         Raises:
             OSError: they cannot be read.

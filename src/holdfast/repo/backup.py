@@ -191,7 +191,7 @@ class _Run:
             )
         self.counts = Counts()
         self._problems: list[Problem] = []
-        self._roots_found: set[bytes] = set()
+        self._roots_missing = 0
         self._batch: list[tuple[bytes, Facts]] = []
         self._batch_files: list[_Reserved] = []
         self._batch_bytes = self._batch_paths = 0
@@ -261,9 +261,10 @@ class _Run:
     def _finish_scan(self, top: Directory) -> None:
         self._send_batch()
         self._crew.flush()
-        if not self._roots_found:
+        if self._roots_missing >= len(self._source.roots):
             named = ", ".join(_display(root) for root in self._source.roots) or "nothing"
             raise SourceMissingError(f"nothing of what was to be backed up is there: {named}")
+        self._refuse_suddenly_empty(top)
         self._directories.close(top)
 
     def _commit(self, started: int) -> BackupResult:
@@ -321,6 +322,7 @@ class _Run:
     def _note(self, problem: Problem) -> None:
         self._problems.append(problem)
         self.counts.problems += 1
+        self._roots_missing += problem.root
         self._observer.problem(problem)
 
     def _take(self, here: Directory, found: Found) -> Directory:
@@ -331,8 +333,6 @@ class _Run:
             entry.atime = entry.mtime
         if found.problem is not None:
             self._note(found.problem)
-        if found.path in self._source.roots:
-            self._roots_found.add(found.path)
         if entry.kind is Kind.DIR:
             return self._directories.enter(here, found.path, entry)
         previous = here.before.get(entry.name)
@@ -365,13 +365,15 @@ class _Run:
         up = here.up
         if up is None:
             raise SourceError("the source left more directories than it entered")
-        if not here.nodes and here.before and here.path in self._source.roots:
-            self._refuse_empty(here)
+        self._refuse_suddenly_empty(here)
         self._directories.close(here)
         return up
 
-    def _refuse_empty(self, here: Directory) -> None:
-        if not self._options.allow_empty:
+    def _refuse_suddenly_empty(self, here: Directory) -> None:
+        """A root that held data and holds none is more likely an unmounted disk than meant."""
+        if here.nodes or not here.before or self._options.allow_empty:
+            return
+        if here.up is None or here.path in self._source.roots:
             raise SourceEmptyError(
                 f"{_display(here.path)} is empty, "
                 f"but held {len(here.before)} entries in the last snapshot"

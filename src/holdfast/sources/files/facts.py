@@ -96,7 +96,7 @@ _NO_ATTRIBUTES = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 def read_xattrs(place: int | bytes, *, follow: bool = True) -> list[tuple[bytes, bytes]]:
-    """The extended attributes of a descriptor or path, sorted by name.
+    """The extended attributes of a descriptor or path, in the order of the file system, as restic.
 
     None where the file system has no such thing.
 
@@ -116,5 +116,4 @@ def read_xattrs(place: int | bytes, *, follow: bool = True) -> list[tuple[bytes,
         except OSError as error:
             if error.errno != errno.ENODATA:  # removed since it was listed
                 raise
-    found.sort()
     return found

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PASSWORD = "secret"
+
+
+@dataclass(frozen=True)
+class Restic:
+    """The real restic on one repository."""
+
+    repository: str
+    cache: Path
+
+    def __call__(self, *words, allowed=(0,)):
+        """Runs it; what it printed."""
+        done = self.run(*words)
+        assert done.returncode in allowed, f"restic {words}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def run(self, *words):
+        env = {key: value for key, value in os.environ.items() if not key.startswith("RESTIC")}
+        env |= {
+            "RESTIC_PASSWORD": PASSWORD,
+            "RESTIC_REPOSITORY": self.repository,
+            "RESTIC_CACHE_DIR": str(self.cache),
+            "GOMAXPROCS": "2",
+        }
+        return subprocess.run(
+            ["restic", *words], env=env, capture_output=True, text=True, timeout=120, check=False
+        )
+
+
+@pytest.fixture
+def stock_restic(tmp_path):
+    """The real restic on a repository, given its address; skipped where it is not installed."""
+    if shutil.which("restic") is None:
+        pytest.skip("the real restic is not installed (Debian package: restic)")
+    return lambda repository: Restic(str(repository), tmp_path / "restic-cache")
