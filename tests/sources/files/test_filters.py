@@ -31,12 +31,14 @@ def test_patterns_leave_out_what_they_match(root, make, kept):
         root,
         {
             "a.o": b"", "b.c": b"", "C.O": b"", "build/x": b"", "src/build/obj/y": b"",
-            "src/keep.c": b"", "src/deep/er/z": b"",
+            "src/keep.c": b"", "src/deep/er/z": b"", "\u00e4rger": b"",
         },
     )  # fmt: skip
     top = os.fsdecode(root)
 
-    left = kept(excludes=("*.o", "src/build", f"{top}/build", "src/**/z"), iexcludes=("*.O",))
+    left = kept(
+        excludes=("*.o", "src/build", f"{top}/build", "src/**/z"), iexcludes=("*.O", "\u00c4RGER")
+    )
 
     assert left == ["b.c", "src", "src/deep", "src/deep/er", "src/keep.c"]
 
@@ -207,6 +209,17 @@ def test_each_root_has_its_own_file_system(mounted):
     assert [path for path in paths if path.startswith(b"/dev/shm/")] == [
         mounted, mounted + b"/deep", mounted + b"/deep/file",
     ]  # fmt: skip
+
+
+def test_slash_may_be_the_root_of_one_file_system():
+    """What is mounted below it is kept as empty folders."""
+    paths = _walk_dev([b"/"], one_file_system=True, excludes=("/*/*",))
+
+    assert paths == sorted(b"/" + name for name in os.listdir(b"/"))
+    whole = _walk_dev([b"/"], one_file_system=True, excludes=("/[^p]*/*", "/p[^r]*/*"))
+    if os.path.ismount("/proc"):
+        assert b"/proc" in whole
+        assert not [path for path in whole if path.startswith(b"/proc/")]
 
 
 def test_the_estimate_leaves_out_the_same(root, make):

@@ -284,12 +284,12 @@ def test_slash_is_a_root_like_any_other(walk):
 # --- depth and width ------------------------------------------------------------------------------
 
 
-DEPTH = 1500
+DEPTH = 2800
 
 
 @pytest.fixture(scope="module")
 def deep(tmp_path_factory):
-    """1500 folders in each other, 4500 bytes of path; each has files before and after the next."""
+    """2800 folders in each other, 8400 bytes of path; each has files before and after the next."""
     root = os.fsencode(tmp_path_factory.mktemp("deep"))
     above = os.open(root, os.O_RDONLY)
     for level in range(DEPTH):

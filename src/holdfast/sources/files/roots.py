@@ -42,6 +42,17 @@ def clean_roots(names: Iterable[bytes]) -> tuple[bytes, ...]:
     return tuple(roots)
 
 
+def ancestors(roots: Iterable[bytes]) -> frozenset[bytes]:
+    """Paths of all folders above the roots, without `/`."""
+    found = set()
+    for root in roots:
+        above = root.rpartition(b"/")[0]
+        while above and above not in found:
+            found.add(above)
+            above = above.rpartition(b"/")[0]
+    return frozenset(found)
+
+
 def look(root: bytes) -> os.stat_result:
     """The facts of a root itself; symbolic links on the way to it are followed.
 

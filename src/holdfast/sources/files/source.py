@@ -11,7 +11,7 @@ from holdfast.sources.files.content import FileContent
 from holdfast.sources.files.descriptors import held, name_of
 from holdfast.sources.files.facts import Owners, describe, read_xattrs
 from holdfast.sources.files.filters import Exclusion, Filters, tags
-from holdfast.sources.files.roots import clean_roots
+from holdfast.sources.files.roots import ancestors, clean_roots
 from holdfast.sources.files.scan import Scan, reason
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class FileSource:
         self.filters = filters or Filters()
         Exclusion(self.filters)  # malformed ones are refused here, not in the middle of a run
         tags(self.filters)
+        self._ancestors = ancestors(self.roots)
         self._owners = Owners()
 
     def walk(self) -> Iterator[Step]:
@@ -63,9 +64,8 @@ class FileSource:
     def xattrs(self, path: bytes, entry: Entry) -> list[tuple[bytes, bytes]]:
         if not hasattr(os, "listxattr"):
             return []
-        # A folder above the roots may be known by a link to it.
-        above_a_root = any(root.startswith(path + b"/") for root in self.roots)
-        with held(path, entry, follow=above_a_root) as holder:
+        # A folder above the roots may have been reached by a link.
+        with held(path, entry, follow=path in self._ancestors) as holder:
             try:
                 return read_xattrs(name_of(holder))
             except FileNotFoundError:  # no /proc here
