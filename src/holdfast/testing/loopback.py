@@ -138,6 +138,8 @@ class Loopback:
         task = asyncio.current_task()
         assert task is not None
         self._clients.add(task)
+        # asyncio does this only for sockets that say which protocol they speak
+        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.connections += 1
         connection = self.connections
         try:
