@@ -243,7 +243,8 @@ def _shares(
             row = row_of(table, blob.id, blob.kind)
             if places[row] < _MANY:
                 places[row] += 1
-    homeless = sum(marked and not count for marked, count in zip(used.marks, places, strict=False))
+    marks = used.marks[: len(table)]  # the map itself would yield bytes, which are all true
+    homeless = sum(marked > bool(count) for marked, count in zip(marks, places, strict=True))
     if homeless:
         raise UnreadableError(
             f"{homeless} blobs that snapshots need lie only in packs that are missing or cut short;"

@@ -83,9 +83,11 @@ def spread_work(
     """
     if workers == 0:
         return _Inline(make())
-    local = store.properties.local
-    count = workers or (available_processors() if local else store.properties.connections)
-    return _Processes(make, count) if local and can_fork() else _Threads(make, count)
+    properties = store.properties
+    count = workers or (available_processors() if properties.local else properties.connections)
+    if properties.local and properties.forkable and can_fork():
+        return _Processes(make, count)
+    return _Threads(make, count)
 
 
 class _Processes:
