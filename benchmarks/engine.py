@@ -182,7 +182,7 @@ def prunes(bench: Bench) -> None:
 
 def report(bench: Bench) -> str:
     lines = [
-        "| operation | tool | wall s, median (range) | cpu s | peak PSS MiB | wall ratio | cpu ratio |",
+        "| operation | tool | wall s, median (range) | cpu s | PSS MiB | wall ratio | cpu ratio |",
         "|---|---|---|---|---|---|---|",
     ]
     for operation, by_tool in bench.results.items():

@@ -22,7 +22,7 @@ def _text(rng: random.Random, words: list[bytes], size: int) -> bytes:
 
 
 def small_files(root: Path, *, count: int, seed: int = 1) -> None:
-    """Files of a median of 4 KB in directories of about six: text, and one in six of random bytes."""
+    """Files of a median of 4 KB in directories of about six: text, one in six random bytes."""
     rng = random.Random(seed)
     words = _words(rng)
     made = 0
@@ -49,7 +49,7 @@ def log_file(path: Path, size: int, *, seed: int = 2) -> None:
             for _ in range(5000):
                 second += rng.randint(0, 2)
                 lines.append(
-                    f"{second} 10.{rng.randint(0, 255)}.{rng.randint(0, 255)}.{rng.randint(0, 255)} "
+                    f"{second} 10.1.{rng.randint(0, 255)}.{rng.randint(0, 255)} "
                     f"GET /api/{rng.choice(words)}/{rng.getrandbits(32)} "
                     f"{rng.choice([200, 200, 200, 304, 404, 500])} {rng.randint(100, 90000)}\n"
                 )
