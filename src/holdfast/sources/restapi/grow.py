@@ -131,11 +131,14 @@ def _stored_page(intake: Intake, number: int) -> Page:
 
 
 def _begins_alike(intake: Intake, old: Page, new: Page) -> bool:
-    """Whether what the stored page begins with is still on that page."""
+    """Whether the page still begins with what the stored one begins with: no row before it came
+    or went.
+    """
     if not old.records:
         return True
-    wanted = _identity(intake, old.records[0])
-    return any(_identity(intake, record) == wanted for record in new.records)
+    if not new.records:
+        return False
+    return _identity(intake, old.records[0]) == _identity(intake, new.records[0])
 
 
 def _identity(intake: Intake, record: Any) -> str:
