@@ -81,7 +81,7 @@ class BackupReport:
         counts = self._counts
         share = None
         if totals is not None:
-            share = done_share(counts.files, totals.files, counts.bytes, totals.bytes)
+            share = done_share(counts.files, totals.files, counts.bytes_read, totals.bytes)
         return share, seconds_left(share, elapsed), elapsed
 
     def _known(self) -> Estimate | None:
@@ -93,8 +93,8 @@ class BackupReport:
         totals = self._known()
         parts = [f"[{format_duration(elapsed)}]" + (f" {share:.1%}" if share is not None else "")]
         parts.append(of_total(str(counts.files), totals and str(totals.files)) + " files")
-        parts.append(of_total(format_size(counts.bytes), totals and format_size(totals.bytes)))
-        parts.append(f"{format_size(counts.bytes / max(elapsed, 0.001))}/s")
+        parts.append(of_total(format_size(counts.bytes_read), totals and format_size(totals.bytes)))
+        parts.append(f"{format_size(counts.bytes_read / max(elapsed, 0.001))}/s")
         if left is not None:
             parts.append(f"ETA {format_duration(left)}")
         if counts.problems:
@@ -109,7 +109,7 @@ class BackupReport:
             "seconds_elapsed": int(elapsed),
             "percent_done": share or 0.0,
             "files_done": counts.files,
-            "bytes_done": counts.bytes,
+            "bytes_done": counts.bytes_read,
             "error_count": counts.problems,
             "current_files": [os.fsdecode(self._current).encode(errors="replace").decode()]
             if self._current

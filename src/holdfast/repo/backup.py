@@ -107,9 +107,16 @@ class Counts:
     files: int = 0
     """processed in all, with links and devices"""
     bytes: int = 0
+    under_way: int = 0
+    """bytes read of large files that are not processed yet"""
     problems: int = 0
     data: Sealed = field(default_factory=Sealed)
     trees: Sealed = field(default_factory=Sealed)
+
+    @property
+    def bytes_read(self) -> int:
+        """For showing progress: large files count while they are read."""
+        return self.bytes + self.under_way
 
 
 class BackupObserver(Protocol):
@@ -198,6 +205,7 @@ class _Run:
         self._tree_packs: queue.SimpleQueue[StoredPack] = queue.SimpleQueue()
         self._unindexed: list[StoredPack] = []
         self._current = b""
+        self._read_of_file = 0
 
     # --- the run as a whole -----------------------------------------------------------------------
 
@@ -216,7 +224,7 @@ class _Run:
         with crew, self._lock.refreshing() if self._lock else nullcontext():
             self._crew = crew
             self._cutter = Cutter(
-                Chunker(repository.config.polynomial), crew, self._known, self._turn
+                Chunker(repository.config.polynomial), crew, self._known, self._turn_within
             )
             packer = Packer(
                 self._objects,
@@ -257,6 +265,12 @@ class _Run:
         if self._clock.monotonic() - self._indexed_at > _INDEX_EVERY:
             self._save_index()
         self._observer.progress(self.counts, self._current)
+
+    def _turn_within(self, count: int) -> None:
+        """Within a large file: so many bytes more are read."""
+        self._read_of_file += count
+        self.counts.under_way += count
+        self._turn()
 
     def _finish_scan(self, top: Directory) -> None:
         self._send_batch()
@@ -507,10 +521,16 @@ class _Run:
         """Reads a large file once; whether that counts. Its node follows with its last chunk."""
         entry = content.entry
         size = entry.size
-        names, entry.size = self._cutter.cut(content)
+        self._read_of_file = 0
+        try:
+            names, entry.size = self._cutter.cut(content)
+        except OSError:
+            self.counts.under_way -= self._read_of_file
+            raise
         steady = not size or (entry.size == size and content.unchanged())  # a stream has no size
         if not steady:
             if not last_try and size <= _READ_AGAIN:
+                self.counts.under_way -= entry.size
                 entry.size = size
                 return False
             self._note(Problem(file.path, "changed", "it changed while it was read"))
@@ -520,7 +540,12 @@ class _Run:
             entry.xattrs = content.xattrs()
         except OSError as error:
             self._note(Problem(file.path, "xattr", error.strerror or str(error)))
-        names.when_known(lambda blobs: self._keep_file(file, entry, blobs))
+
+        def keep(blobs: list[BlobId]) -> None:
+            self.counts.under_way -= entry.size
+            self._keep_file(file, entry, blobs)
+
+        names.when_known(keep)
         return True
 
     # --- indexes ----------------------------------------------------------------------------------

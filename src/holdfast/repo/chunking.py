@@ -60,12 +60,12 @@ class ChunkNames:
 
 
 class Cutter:
-    """Cuts one file after the other; `turn` is called after each window, so that a long file does
-    not stop everything else.
+    """Cuts one file after the other. `turn` is told how many bytes each window took: a long file
+    stops neither the workers nor the progress.
     """
 
     def __init__(
-        self, chunker: Chunker, crew: Crew, known: KnownBlobs, turn: Callable[[], None]
+        self, chunker: Chunker, crew: Crew, known: KnownBlobs, turn: Callable[[int], None]
     ) -> None:
         self._chunker = chunker
         self._crew = crew
@@ -89,11 +89,12 @@ class Cutter:
             if skipped:
                 position += skipped
                 rest = b""
+                self._turn(skipped)
             used, rest, ended = self._cut_window(
                 content, names, rest, limit - position if limit else None
             )
             position += used
-            self._turn()
+            self._turn(used)
         return names, position
 
     def _cut_window(
