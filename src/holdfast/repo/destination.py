@@ -208,10 +208,13 @@ def open_file(
 
 def make_node(folder: int, name: bytes, entry: Entry) -> None:
     """A symbolic link, fifo, socket or device; nobody else's until its metadata is set."""
-    if entry.kind is Kind.SYMLINK:
-        os.symlink(entry.linktarget or b"", name, dir_fd=folder)
-    else:
-        os.mknod(name, _TYPES[entry.kind] | 0o600, entry.rdev, dir_fd=folder)
+    try:
+        if entry.kind is Kind.SYMLINK:
+            os.symlink(entry.linktarget or b"", name, dir_fd=folder)
+        else:
+            os.mknod(name, _TYPES[entry.kind] | 0o600, entry.rdev, dir_fd=folder)
+    except (ValueError, OverflowError) as error:
+        raise RestoreError(f"its tree says what cannot be: {error}") from error
 
 
 @contextmanager

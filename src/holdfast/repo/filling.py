@@ -95,6 +95,10 @@ class Filler:
         self._rights = Rights.current()
         self._tally = Tally()
 
+    def close(self) -> None:
+        self._reader.close()
+        self._destination.close()
+
     def work(self, task: Message) -> Message:
         word, *values = task
         self._tally = Tally()

@@ -159,6 +159,9 @@ class LargeFiles:
             except (OSError, HoldfastError) as error:
                 self._fail(file.path, error)
 
+    def close(self) -> None:
+        self._reader.close()
+
     def _finish(self, file: _LargeFile) -> None:
         folder = self._destination.folder(file.above)
         if file.trouble:

@@ -13,7 +13,6 @@ import os
 import stat
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdfast.core.entries import Kind
@@ -34,11 +33,10 @@ class Rights:
     uid: int
     gid: int
     groups: frozenset[int]
-    umask: int
 
     @classmethod
     def current(cls) -> Rights:
-        return cls(os.geteuid(), os.getegid(), frozenset(os.getgroups()), _umask())
+        return cls(os.geteuid(), os.getegid(), frozenset(os.getgroups()))
 
     @property
     def privileged(self) -> bool:
@@ -56,16 +54,6 @@ class Rights:
         mode = stat.S_IMODE(entry.mode)
         ours = (entry.uid, entry.gid) == (self.uid, self.gid)
         return mode if ours and not entry.xattrs and not mode & ~0o777 else 0o600
-
-
-def _umask() -> int:
-    """Without changing it, which other threads would notice."""
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return 0o777
-    line = next((line for line in status.splitlines() if line.startswith("Umask:")), "Umask: 777")
-    return int(line.split()[1], 8)
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,8 +197,11 @@ class _Restore:
         self._progress.stage("restoring", items=files, bytes=size)
         top = _Folder(b"/", None, None, tree, selected=not self._options.selection)
         top.state = _State.FOUND if self._destination.exists else _State.PREVIEWED
-        self._spread(self._plan(top))
-        self._large.finish()
+        try:
+            self._spread(self._plan(top))
+            self._large.finish()
+        finally:
+            self._large.close()
         self._spread(self._link_tasks())
         if not self._options.dry_run:
             self._settle_folders()
@@ -234,14 +237,20 @@ class _Restore:
                 self._changed(Action(action), path, size)
 
     def _answers(self, tasks: Iterator[Message]) -> Iterator[Message]:
+        fillers: list[Filler] = []  # those of this process
+
         def begin() -> Callable[[Message], Message]:
-            return Filler(self._repository, self._destination.another(), self._options).work
+            filler = Filler(self._repository, self._destination.another(), self._options)
+            fillers.append(filler)
+            return filler.work
 
         spread = spread_work(self._repository.store, begin, workers=self._options.workers)
         try:
             yield from answers(spread, tasks)
         finally:
             spread.close()
+            for filler in fillers:
+                filler.close()
 
     def _changed(self, action: Action, path: bytes, size: int) -> None:
         if self._on_change:

@@ -50,9 +50,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class RestoreOptions:
-    """`dry_run` changes nothing and reports the same. `workers` 0 works in the calling process
-    alone.
-    """
+    """`dry_run` changes nothing and reports the same."""
 
     selection: Selection = field(default_factory=Selection)
     overwrite: Overwrite = Overwrite.ALWAYS
