@@ -429,7 +429,7 @@ def test_ordinary_users_restore_what_they_may(forger, tmp_path):
     nodes[0] = nodes[0].replace(b'"mode":2147484141', b'"mode":%d' % (0o500 | 1 << 31))
     snapshot = forger.snapshot(forger.tree(nodes))
     tmp_path.chmod(0o777)
-    for above in [tmp_path, *tmp_path.parents][:3]:
+    for above in tmp_path.parents[:-2]:  # all below /tmp
         above.chmod(above.stat().st_mode | 0o055)
     child = os.fork()
     if child == 0:
@@ -473,7 +473,7 @@ print(restore(repository, snapshot, os.fsencode(sys.argv[2])).files_unchanged)
 
 @pytest.mark.interop
 def test_a_killed_restore_goes_on_where_it_was(stock_restic, tmp_path):
-    """After SIGKILL the same command ends with everything there, and does not write again what was."""
+    """After SIGKILL the same command ends with everything there, and keeps what was."""
     source = tmp_path / "source"
     rnd = random.Random(5)
     for number in range(1500):
