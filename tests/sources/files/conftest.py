@@ -81,9 +81,10 @@ def public():
     folder = tempfile.mkdtemp(prefix="holdfast-public-")
     os.chmod(folder, 0o755)
     yield os.fsencode(folder)
-    for path, _, _ in os.walk(folder):
-        if not os.path.islink(path):
-            os.chmod(path, stat.S_IRWXU)
+    for path, names, _ in os.walk(folder):
+        for name in names:
+            if not os.path.islink(os.path.join(path, name)):
+                os.chmod(os.path.join(path, name), stat.S_IRWXU)
     shutil.rmtree(folder)
 
 

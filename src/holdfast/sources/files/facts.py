@@ -16,7 +16,7 @@ try:
     import grp
     import pwd
 except ImportError:  # not a Unix system: owners have no names there
-    grp = pwd = None  # type: ignore[assignment]  # exactly so
+    grp = pwd = None  # type: ignore[assignment]  # None stands for the missing modules
 
 KINDS = {
     stat.S_IFREG: Kind.FILE,
