@@ -62,6 +62,8 @@ def test_pruning_keeps_every_byte_of_what_was_not_forgotten(
     report = _prune(repository, lock, workers=workers)
     lock.release()
     assert kept(repository) == before
+    stored = {item.name for item in repository.store.list(FileKind.PACK)}
+    assert {pack.hex() for pack in repository.index.packs()} == stored
     assert report.counts.unused.blobs > 0
     assert report.removed > 0
     _assert_tidy(repository)

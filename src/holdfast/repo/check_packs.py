@@ -15,6 +15,7 @@ from holdfast.repo.codec import Codec
 from holdfast.repo.crypto import OVERHEAD, Cipher
 from holdfast.repo.pack import (
     LENGTH_FIELD,
+    MAX_PACK_SIZE,
     BlobKind,
     PackedBlob,
     decode_header,
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
     from holdfast.repo.processes import Message
     from holdfast.repo.repository import Repository
     from holdfast.repo.spread import Spread
+
+
+_LARGEST = 4 * MAX_PACK_SIZE
+"""A larger file is not read into memory: whoever put it there means harm (F32)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,9 @@ class _PackReader:
     def read(self, piece: Message) -> Message:
         """(pack, size) -> (pack, bytes read, what is wrong with the pack, [(blob, kind, why)])"""
         pack, size = piece
+        if size > _LARGEST:
+            why = f"no pack is as large as its {size} bytes"
+            return pack, 0, [why], [(b.id, b.kind, why) for b in _indexed(self._table, pack)]
         try:
             content = memoryview(self._store.get_range(FileKind.PACK, pack.hex(), 0, size))
         except StoreError as error:

@@ -225,6 +225,9 @@ class _Run:
             adding=[*moved.packs, *(pack for pack in back if pack.id not in leaving)],
             lock=self._lock,
         )
+        repository.index.remove_packs(leaving | (waiting.keys() - plan.rescue))
+        for new in moved.packs:
+            repository.index.add_pack(new.id, new.blobs)
         going = due | (frozenset() if self._options.grace else leaving)
         freed += self._remove_packs(going, inventory.stored)
         self._settle_lists(inventory, due)

@@ -104,6 +104,7 @@ def repair_index(
                 dropping=damaged,
                 lock=lock,
             )
+            repository.load_index()
     named = inventory.named()
     return IndexRepair(
         added=tuple(sorted(p.id for p in read if p.id not in named or p.id in wrong)),
