@@ -69,14 +69,16 @@ def export(
     part: Annotated[
         str | None,
         typer.Option(
-            metavar="PART", help="records, details or a follow rule (default: details, if any)."
+            "--part",
+            metavar="NAME",
+            help="records, details or a follow rule (default: details, if any).",
         ),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Writes what was collected to a file, in the order of the API, each record once."""
+    """Write what was collected to a file, in the order of the API, each record once."""
     from holdfast.sources.restapi.archive import open_archive
     from holdfast.sources.restapi.export import STDOUT, Selection, export
 
@@ -118,7 +120,7 @@ def diff(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Shows which records were added (+), changed (~) and removed (-) between two runs.
+    """Show which records were added (+), changed (~) and removed (-) between two runs.
 
     Without names the last two are compared. A run's name may be cut short; `info` lists them.
     """
@@ -154,7 +156,7 @@ def verify(
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Reads everything that is stored, compares digests, and counts the records again.
+    """Read everything that is stored, compare digests, and count the records again.
 
     Ends with 1 and names each page, detail and file that is not as it was received.
     """
@@ -204,7 +206,7 @@ def follow(
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Asks about each collected record, as [follow] says, and keeps the answers."""
+    """Ask about each collected record, as section follow says, and keep the answers."""
     from holdfast.sources.restapi import follow as following
 
     output = output_of(json=json, quiet=quiet, verbose=verbose)
@@ -229,7 +231,7 @@ def getfiles(
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Downloads the files that the records name and that are not there yet."""
+    """Download the files that the records name and that are not there yet."""
     from holdfast.sources.restapi import getfiles as getting
 
     output = output_of(json=json, quiet=quiet, verbose=verbose)
