@@ -6,7 +6,13 @@ from contextlib import suppress
 
 import pytest
 
-from holdfast.core.errors import DamagedError, LockLostError, StorageFullError, UnreadableError
+from holdfast.core.errors import (
+    DamagedError,
+    LockLostError,
+    StorageFullError,
+    StoreError,
+    UnreadableError,
+)
 from holdfast.core.progress import Silence
 from holdfast.repo.check import ALL, check
 from holdfast.repo.forget import forget, lock_to_forget
@@ -23,7 +29,7 @@ from holdfast.store.contract import FileKind
 from holdfast.store.directory import DirectoryStore
 from holdfast.store.memory import MemoryStore
 from holdfast.testing.fake_clock import FakeClock
-from holdfast.testing.faulty_store import FaultyStore, Trouble, always
+from holdfast.testing.faulty_store import FaultyStore, Trouble, always, each_call_failing
 
 TIGHT = PruneOptions(max_unused=UnusedLimit.parse("0"))
 SILENCE = Silence()
@@ -168,6 +174,24 @@ def test_a_killed_prune_loses_nothing_and_the_next_one_finishes(
         assert kept(survivor) == before
         _assert_tidy(survivor)
     assert deaths > 10
+
+
+@pytest.mark.parametrize("trouble", [Trouble.BROKEN, Trouble.BUSY_AFTER, Trouble.FULL])
+def test_a_store_that_fails_once_loses_nothing(story, kept, exclusive, clone, trouble):
+    """F2, F11: whichever call fails, done or not, nothing is lost and the next prune finishes."""
+    repository = story(MemoryStore(), days=3, files=3)
+    _forget_oldest(repository, 2)
+    before = kept(repository)
+    for store in each_call_failing(lambda: clone(repository.store), trouble):
+        lock = exclusive(_with_clock(repository, store.inner, repository.clock))
+        with suppress(StoreError, UnreadableError):
+            _prune(_with_clock(repository, store, repository.clock), lock)
+        survivor = _with_clock(repository, store.inner, repository.clock)
+        assert kept(survivor) == before
+        assert _check(survivor).sound
+        _prune(survivor, exclusive(survivor))
+        assert kept(survivor) == before
+        _assert_tidy(survivor)
 
 
 def test_a_lost_lock_stops_a_prune_before_it_deletes(story, kept, exclusive):
