@@ -256,6 +256,11 @@ class RestoreError(HoldfastError):
     )
 
 
+class MountError(HoldfastError):
+    code = "mount-failed"
+    remedy = "Nothing was changed. `holdfast restore` gives files back without FUSE."
+
+
 # --- REST archiver ------------------------------------------------------------------------------
 # ----------------------
 
