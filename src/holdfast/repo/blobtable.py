@@ -19,7 +19,7 @@ from holdfast.repo._reference import ROW_SIZE, TREE
 from holdfast.repo.pack import BlobKind, PackedBlob
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Container, Iterable, Iterator, Sequence
 
     from holdfast.repo.crypto import Buffer
 
@@ -83,14 +83,18 @@ class BlobTable:
         """For each of the concatenated ids 1 where the blob has a row, else 0."""
         return _kernel.have_rows(self.rows, self.starts, ids, kind == BlobKind.TREE)
 
-    def by_pack(self) -> Iterator[tuple[PackId, list[PackedBlob]]]:
-        """Each pack once, sorted by id, with its blobs sorted by offset."""
+    def by_pack(
+        self, only: Container[PackId] | None = None
+    ) -> Iterator[tuple[PackId, list[PackedBlob]]]:
+        """Each pack once, or each of those asked for; sorted by id, its blobs sorted by offset."""
         count = len(self.packs) // ID_SIZE
         ends, order = (memoryview(n).cast("I") for n in _kernel.order_by_pack(self.rows, count))
         for number, (start, end) in enumerate(pairwise(chain((0,), ends))):
-            blobs = [self._blob(row) for row in order[start:end]]
-            blobs.sort(key=_offset)
-            yield self._pack(number), blobs
+            pack = self._pack(number)
+            if only is None or pack in only:
+                blobs = [self._blob(row) for row in order[start:end]]
+                blobs.sort(key=_offset)
+                yield pack, blobs
 
     def _pack(self, number: int) -> PackId:
         return PackId(bytes(self.packs[ID_SIZE * number : ID_SIZE * (number + 1)]))

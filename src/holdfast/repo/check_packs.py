@@ -176,7 +176,7 @@ class _PackReader:
 
 
 def _indexed(table: BlobTable, pack: bytes) -> list[PackedBlob]:
-    return next((blobs for name, blobs in table.by_pack() if name == pack), [])
+    return next((blobs for _, blobs in table.by_pack(only={PackId(pack)})), [])
 
 
 def expected_size(blobs: list[PackedBlob]) -> int:

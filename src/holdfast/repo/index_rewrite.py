@@ -76,7 +76,7 @@ def _entries(
     table: BlobTable, packs: AbstractSet[PackId], adding: Iterable[StoredPack]
 ) -> Iterator[tuple[PackId, Sequence[PackedBlob]]]:
     if packs:
-        yield from (item for item in table.by_pack() if item[0] in packs)
+        yield from table.by_pack(only=packs)
     for pack in adding:
         yield pack.id, pack.blobs
 

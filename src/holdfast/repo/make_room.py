@@ -96,7 +96,7 @@ class _Clearing:
     def _shrink(self, name: ObjectId) -> None:
         """Replaces an index file by one without unneeded packs, and deletes those."""
         keep = self._files[name] - self._unneeded
-        entries = [item for item in self._table.by_pack() if item[0] in keep]
+        entries = list(self._table.by_pack(only=keep))
         made: dict[ObjectId, set[PackId]] = {}
         try:
             for document in documents(entries):

@@ -283,8 +283,7 @@ class _Run:
         now = self._repository.clock.now()
         listed = [
             PendingPack(pack, inventory.stored[pack], now, blobs)
-            for pack, blobs in inventory.table.by_pack()
-            if pack in leaving and pack in inventory.stored
+            for pack, blobs in inventory.table.by_pack(only=leaving & inventory.stored.keys())
         ]
         return listed + [
             PendingPack(pack, inventory.stored[pack], now, self._header(pack, inventory))

@@ -210,8 +210,7 @@ def plan_prune(
 def _kept_blobs(used: Used, keeps: dict[PackId, bytearray]) -> dict[PackId, list[PackedBlob]]:
     return {
         pack: [blob for blob, keep in zip(blobs, keeps[pack], strict=True) if keep]
-        for pack, blobs in used.table.by_pack()
-        if pack in keeps
+        for pack, blobs in used.table.by_pack(only=keeps)
     }
 
 

@@ -191,7 +191,7 @@ def repair_packs(
         )
     chosen = set(known_damage(repository) if packs is None else packs)
     chosen &= inventory.stored.keys() | inventory.named()
-    contents = {pack: blobs for pack, blobs in inventory.table.by_pack() if pack in chosen}
+    contents = dict(inventory.table.by_pack(only=chosen))
     for pack in chosen & inventory.stored.keys():
         try:
             blobs = repository.read_pack_header(pack, inventory.stored[pack])
