@@ -60,6 +60,7 @@ def commands() -> Iterator[str]:
     yield "## Options of every command\n\n"
     root: Any = build()
     yield from _options([each for each in root.params if each.rich_help_panel == PANEL])
+    yield "`holdfast --version` prints the version and nothing else.\n\n"
     for name in VERBS:
         yield from command(f"holdfast {name}", load(name))
 

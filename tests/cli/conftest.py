@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from holdfast.cli.main import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PASSWORD = "correct horse"  # noqa: S105  of a repository that lives for seconds
+PASSWORD = "correct horse"
 
 
 @dataclass(frozen=True)

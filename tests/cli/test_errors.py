@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+
 from holdfast.core import errors
 
 
@@ -97,7 +98,7 @@ SITUATIONS = [
 
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_says_what_happened_and_what_to_do(holdfast, repository, source, situation):
-    """What goes wrong is told in two sentences or more, with the code, and never as a stack trace."""
+    """What goes wrong is told in two sentences or more with the code, never as a stack trace."""
     arguments, code, exit_code = situation(repository, source)
     ended = holdfast(*arguments)
     assert ended.code == exit_code
@@ -111,7 +112,7 @@ def test_says_what_happened_and_what_to_do(holdfast, repository, source, situati
 
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_says_the_same_in_json(holdfast, repository, source, situation):
-    """With --json the last line of standard error is restic's exit_error with our code and remedy."""
+    """With --json the last line on standard error is restic's exit_error, with our code."""
     arguments, code, exit_code = situation(repository, source)
     error = holdfast("--json", *arguments).error
     assert error["message_type"] == "exit_error"

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from holdfast.core.clock import SystemClock
 from holdfast.core.secret import Secret
 from holdfast.repo.lock import acquire
@@ -65,7 +66,12 @@ def test_12_with_a_wrong_password(holdfast, repository, monkeypatch):
 def test_130_when_interrupted(holdfast, process, repository, number):
     """I5: a signal ends a backup with 130, and the next command needs no human."""
     running = process(
-        "backup", "--stdin-from-command", "--", "sh", "-c", "head -c 9000000 /dev/urandom; exec sleep 60"
+        "backup",
+        "--stdin-from-command",
+        "--",
+        "sh",
+        "-c",
+        "head -c 9000000 /dev/urandom; exec sleep 60",
     )
     locks = repository / FileKind.LOCK
     wait_until(lambda: any(locks.iterdir()))

@@ -1,8 +1,9 @@
-"""Passwords come from a file, a command, the environment or the terminal; never from an argument."""
+"""Passwords come from a file, a command, the environment or a terminal; never an argument."""
 
 from __future__ import annotations
 
 import pytest
+
 from holdfast.cli.app import VERBS, build, load
 
 

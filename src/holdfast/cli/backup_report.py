@@ -35,6 +35,7 @@ class BackupReport:
         self._display = Display(output, lines=self._lines, status=self._status)
 
     def __enter__(self) -> Self:
+        self._display.wake()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -48,7 +49,6 @@ class BackupReport:
         self._counts = counts
         if current:
             self._current = current
-        self._display.wake()
 
     def item(self, action: str, path: bytes, kind: Kind, size: int) -> None:
         if not self._each:

@@ -68,6 +68,10 @@ def _invoke(arguments: list[str]) -> int:
 
     command: Any = build()
     if _COMPLETE in os.environ:
+        # The library does this only for commands that carry its own --install-completion.
+        from typer._completion_classes import completion_init
+
+        completion_init()
         command.main(args=arguments, prog_name="holdfast", complete_var=_COMPLETE)
     try:
         with command.make_context("holdfast", _normal(arguments), obj=Given()) as context:

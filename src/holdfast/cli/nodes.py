@@ -73,6 +73,7 @@ def found_json(path: bytes, node: "Node") -> dict[str, Any]:
         ("device_id", node.device_id),
         ("size", node.size),
         ("links", node.links),
+        ("linktarget", node.linktarget),
     )
     fields |= {name: value for name, value in named if value}
     return _with_raw(fields, path)

@@ -147,6 +147,8 @@ def snapshot_json(snapshot: "Snapshot") -> dict[str, Any]:
 
 def parse_group_by(text: str) -> frozenset[str]:
     """Raises UsageError where it is not restic's list."""
+    if not text:
+        return frozenset()
     from holdfast.core import retention
 
     try:
