@@ -96,6 +96,7 @@ class Loopback:
         self._clients: set[asyncio.Task[None]] = set()
         self._listener = socket.create_server(("127.0.0.1", port), backlog=512)
         self.port: int = self._listener.getsockname()[1]
+        self._up = threading.Event()
         self._thread = threading.Thread(target=self._run, name="loopback", daemon=True)
 
     @property
@@ -104,6 +105,7 @@ class Loopback:
 
     def start(self) -> Self:
         self._thread.start()
+        self._up.wait(10)
         return self
 
     def close(self) -> None:
@@ -124,6 +126,7 @@ class Loopback:
         server = loop.run_until_complete(
             asyncio.start_server(self._converse, sock=self._listener, limit=_HEAD_LIMIT)
         )
+        loop.call_soon(self._up.set)
         try:
             loop.run_forever()
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -69,10 +70,11 @@ def _highest_change(project: Project, archive: Archive, state: dict[str, Any]) -
     """
     known = [(run.notes or {}).get("change") for run in archive.current()]
     if any(change is None for change in known):
-        tally, reader = Tally(project), PageReader(project)
-        for run in archive.current():
-            for page in archive.pages(run):
-                tally.count(reader.read_stored(page.body))
+        reader = PageReader(project)
+        with closing(Tally(project)) as tally:
+            for run in archive.current():
+                for page in archive.pages(run):
+                    tally.count(reader.read_stored(page.body))
         known = [tally.change, state.get("last_change_key")]
     highest = None
     for change in known:

@@ -47,8 +47,7 @@ async def grow_numbered(intake: Intake, digests: dict[int, int], notes: list[str
             notes.append(f"rows have moved, so the last {moved} pages were read again")
     for number in sorted(fresh):
         page = _stored_page(intake, number)
-        intake.tally.count(page)
-        intake.stored.add(number)
+        intake.take_over(number, page)
         digests[page.digest] = number
     return await walk.run()
 
@@ -77,8 +76,7 @@ async def _replace(intake: Intake, number: int, old: Page, answer: Answer, page:
     aside.
     """
     if page.digest == old.digest:
-        intake.tally.count(page)
-        intake.stored.add(number)
+        intake.take_over(number, page)
         return
     now = {_identity(intake, record) for record in page.records}
     if any(_identity(intake, record) not in now for record in old.records):

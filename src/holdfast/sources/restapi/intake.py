@@ -52,12 +52,26 @@ class Intake:
         self.mode = mode
         self.stored: set[int] = set()
         """Numbers of pages that need not be asked for."""
+        self.last = project.params.start_page
+        """The highest of them."""
         self._side = side
         self._writer = writer
         self._hooks = hooks
         self._extra = extra
         self._on_page = on_page
         self._earlier: Callable[[int, bytes], str | None] = lambda _number, _body: None
+
+    def take_over(self, number: int, page: Page) -> None:
+        """Counts a page that is stored already."""
+        self.tally.count(page)
+        self.stored.add(number)
+        self.last = max(self.last, number)
+
+    def begin_again(self) -> None:
+        """As if nothing had been stored."""
+        self.stored.clear()
+        self.last = self.project.params.start_page
+        self.tally.reset()
 
     def compare_with(self, earlier: Callable[[int, bytes], str | None]) -> None:
         """From now on a page whose bytes an earlier member holds is recorded without storing them
@@ -112,6 +126,7 @@ class Intake:
             evidence["redacted"] = True
         await self._in_writer(self._keep, number, body, evidence, len(page.records), page.digest)
         self.stored.add(number)
+        self.last = max(self.last, number)
         self.tally.count(page)
         await self._hooks.after_page(number, self.tally.records, len(body))
         self._on_page(self.tally)
@@ -128,6 +143,7 @@ class Intake:
     async def forget(self, number: int) -> None:
         """Drops a page that turned out to be none."""
         self.stored.discard(number)
+        self.last = max(self.stored, default=self.project.params.start_page)
         await self._in_writer(
             self.collector.ledger.forget, self.collector.run.id, self.name(number)
         )

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -112,7 +112,7 @@ def run_project(project: Project, mode: str, orders: Orders | None = None) -> Re
         writer = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="storing"))
         run = _RunInProgress(
             project, mode, orders=orders, hooks=hooks, collector=collector, writer=writer,
-            changes=changes,
+            changes=changes, tally=stack.enter_context(closing(Tally(project))),
         )  # fmt: skip
         return asyncio.run(run.work(side, PageReader(project, script=script)))
 
@@ -128,6 +128,7 @@ class _RunInProgress:
         collector: Collector,
         writer: ThreadPoolExecutor,
         changes: Changes,
+        tally: Tally,
     ) -> None:
         self._project = project
         self._mode = mode
@@ -137,6 +138,7 @@ class _RunInProgress:
         self._writer = writer
         self._changes = changes
         self._report = Report(mode=mode)
+        self._tally = tally
 
     async def work(self, side: SideFiles, reader: PageReader) -> Report:
         begun = time.monotonic()
@@ -144,7 +146,7 @@ class _RunInProgress:
         async with open_session(
             self._project, redactor=_redactor(side), log=self._orders.log
         ) as session:
-            tally = Tally(self._project)
+            tally = self._tally
             intake = self._intake(side, session, reader, tally)
             self._report.resumed = self._collector.count if self._collector.resumed else 0
             ending = await self._collect(intake)
@@ -255,8 +257,7 @@ def _restore(intake: Intake) -> dict[int, int]:
             continue
         page = intake.reader.read_stored(body)
         intake.tally.hear(page)
-        intake.tally.count(page)
-        intake.stored.add(response.number)
+        intake.take_over(response.number, page)
         digests[page.digest] = response.number
     return digests
 
@@ -265,8 +266,7 @@ async def _walk_again(intake: Intake) -> Ending:
     """Reads everything a second time; what is not found again is dropped."""
     before = set(intake.stored)
     await intake.note(again=time.time_ns())
-    intake.stored.clear()
-    intake.tally.reset()
+    intake.begin_again()
     ending = await NumberedWalk(intake).run()
     if not ending.failed:
         for number in before - intake.stored:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from holdfast.sources.restapi.documents import MISSING, as_json, value_at
+from holdfast.sources.restapi.keycount import KeyCount
 from holdfast.sources.restapi.pages import keys_of
 
 if TYPE_CHECKING:
@@ -15,15 +15,10 @@ if TYPE_CHECKING:
     from holdfast.sources.restapi.pages import Page
     from holdfast.sources.restapi.project import Project
 
-_SLICE = 1 << 18
-"""Keys that are compared at once, so that counting millions stays small."""
-
 
 @dataclass(slots=True)
 class Tally:
-    """Of one run, what went before it included. Item keys are kept as 64-bit hashes, 8 bytes
-    each.
-    """
+    """Of one run, what went before it included."""
 
     project: Project
     pages: int = 0
@@ -38,7 +33,7 @@ class Tally:
     change: Any = None
     """The highest change_key seen. Any: as the API writes it."""
     _heard: datetime | None = None
-    _keys: array[int] = field(default_factory=lambda: array("Q"))
+    _keys: KeyCount = field(default_factory=KeyCount)
     _keyless: int = 0
 
     def hear(self, page: Page, when: datetime | None = None) -> None:
@@ -66,7 +61,7 @@ class Tally:
                 if key is None:
                     self._keyless += 1
                 else:
-                    self._keys.append(hash(key) & 0xFFFFFFFFFFFFFFFF)
+                    self._keys.add(key)
         self._watch_changes(page)
 
     def uncount(self, page: Page) -> None:
@@ -79,13 +74,18 @@ class Tally:
         """Begins to count anew; what was announced stays known."""
         self.pages = self.records = self.bytes = self._keyless = 0
         self.announced_first, self.shrank, self.change = self.announced, False, None
-        self._keys = array("Q")
+        self._keys.close()
+        self._keys = KeyCount()
 
     def unique(self) -> int:
         """Records without repetitions of an item key; all of them where there is no item_key."""
         if not self.project.data.item_key:
             return self.records
-        return self._keyless + count_distinct(self._keys)
+        return self._keyless + self._keys.distinct()
+
+    def close(self) -> None:
+        """Gives up what counting needs on disk."""
+        self._keys.close()
 
     def _watch_changes(self, page: Page) -> None:
         data, splitter = self.project.data, self.project.settings.splitter
@@ -106,14 +106,6 @@ def later(value: Any, than: Any) -> bool:
     if isinstance(value, (int, float)) and isinstance(than, (int, float)):
         return value > than
     return _text(value) > _text(than)
-
-
-def count_distinct(hashes: array[int]) -> int:
-    """How many different numbers there are, a slice of their range at a time."""
-    slices = max(1, len(hashes) // _SLICE)
-    if slices == 1:
-        return len(set(hashes))
-    return sum(len({value for value in hashes if value % slices == part}) for part in range(slices))
 
 
 def _text(value: Any) -> str:

@@ -30,6 +30,8 @@ _GONE = frozenset({404, 410, 416})
 _REFUSED = frozenset({400, 422})
 _PATIENCE = 3
 """Pages without news after which an announcement of more is not believed."""
+_QUEUED = 8
+"""Pages that wait for their turn beside those that are under way."""
 _EMPTY_CHAIN = 1000
 """Empty pages in a row, each with a next one, after which a chained listing is taken to run in a
 circle.
@@ -116,7 +118,7 @@ class NumberedWalk:
         try:
             while True:
                 horizon = self._horizon(busy=bool(tasks))
-                while number <= horizon and len(tasks) < 2 * self._intake.session.width:
+                while number <= horizon and len(tasks) < self._intake.session.width + _QUEUED:
                     if number not in self._intake.stored and number not in self._nothing:
                         tasks[asyncio.create_task(self._try(number))] = number
                     number += 1
@@ -134,7 +136,7 @@ class NumberedWalk:
 
     def _horizon(self, *, busy: bool) -> int:
         """The highest page that may be asked for, by what is known now."""
-        last = max(self._intake.stored, default=self._first)
+        last = self._intake.last
         expected = self._expected()
         ahead = last + min(self._intake.session.width, len(self._intake.stored))
         proof = [number for number in self._nothing if number > last]
@@ -178,7 +180,7 @@ class NumberedWalk:
             self._streak = 0
             await self._take(number, *result)
             return
-        last, expected = max(self._intake.stored, default=self._first), self._expected()
+        last, expected = self._intake.last, self._expected()
         beyond = number > last and (expected is None or number > expected)
         if beyond and (result.status in _GONE or result.status in _REFUSED):
             self._nothing[number] = f"page {number} answers HTTP {result.status}"
@@ -215,7 +217,7 @@ class NumberedWalk:
         await self._intake.store(number, answer, page)
 
     def _why(self) -> str:
-        last = max(self._intake.stored, default=self._first)
+        last = self._intake.last
         proof = sorted(number for number in self._nothing if number > last)
         if proof:
             return self._nothing[proof[0]]

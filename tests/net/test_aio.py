@@ -1,0 +1,223 @@
+"""The asynchronous client: one attempt, honest errors, redirects by our rules."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import ssl
+import threading
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from holdfast.core.errors import FetchError, ProjectError, TlsError, UnreachableError
+from holdfast.net.aio import AsyncClient, Call, ClientOptions, encoded, shown
+from holdfast.net.egress import PUBLIC_ONLY
+from holdfast.testing.api_server import ApiServer, cut_body
+from holdfast.testing.loopback import Reply
+
+
+@pytest.fixture
+def api():
+    with ApiServer() as server:
+        yield server
+
+
+def send(url, method="GET", headers=None, private=frozenset(), **options):
+    async def once():
+        async with AsyncClient(ClientOptions(**options)) as client:
+            return await client.send(
+                Call(method=method, url=url, headers=headers or {}, private=private)
+            )
+
+    return asyncio.run(once())
+
+
+def test_an_answer_is_whole(api):
+    """Status, body, headers in their order, and where it came from."""
+    api.routes["/x"] = lambda _request: Reply(418, b"tea", {"X-A": "1"})
+    reply = send(f"{api.url}/x?a=%2B")
+    assert (reply.status, reply.body, reply.header("x-a")) == (418, b"tea", "1")
+    assert api.requests[0].target == "/x?a=%2B"
+
+
+def test_compressed_answers_are_unpacked(api):
+    """gzip is asked for and undone."""
+    api.routes["/x"] = lambda _request: Reply(
+        200, gzip.compress(b"plain" * 100), {"Content-Encoding": "gzip"}
+    )
+    assert send(f"{api.url}/x").body == b"plain" * 100
+    assert "gzip" in api.requests[0].headers["accept-encoding"]
+
+
+def test_connections_are_kept(api):
+    """Many requests, one connection."""
+
+    async def many():
+        async with AsyncClient(ClientOptions()) as client:
+            for _ in range(5):
+                await client.send(Call(method="GET", url=f"{api.url}/x"))
+
+    asyncio.run(many())
+    assert api.connections == 1
+
+
+def test_a_cut_body_is_unreachable(api):
+    """Fewer bytes than were promised are no answer."""
+    api.script("/x", cut_body())
+    with pytest.raises(UnreachableError, match=r"cut off|closed"):
+        send(f"{api.url}/x")
+
+
+def test_redirects_end(api):
+    """A circle is named as one, a long way as longer than allowed, and none is followed when not
+    wanted.
+    """
+    with pytest.raises(FetchError, match="in a circle"):
+        send(f"{api.url}/loop")
+    for step in range(9):
+        api.routes[f"/s{step}"] = lambda _request, step=step: Reply(
+            302, b"", {"Location": f"/s{step + 1}"}
+        )
+    api.routes["/s9"] = lambda _request: Reply(200, b"end", {})
+    with pytest.raises(FetchError, match="more than 3 times"):
+        send(f"{api.url}/s0", max_redirects=3)
+    assert send(f"{api.url}/s0", max_redirects=9).body == b"end"
+    assert send(f"{api.url}/s0", allow_redirects=False).status == 302
+
+
+def test_max_redirects_is_exact(api):
+    """Three hops are three: neither two nor four."""
+    for step in range(3):
+        api.routes[f"/s{step}"] = lambda _request, step=step: Reply(
+            301, b"", {"Location": f"/s{step + 1}"}
+        )
+    api.routes["/s3"] = lambda _request: Reply(200, b"end", {})
+    assert send(f"{api.url}/s0", max_redirects=3).body == b"end"
+    with pytest.raises(FetchError, match="more than 2 times"):
+        send(f"{api.url}/s0", max_redirects=2)
+
+
+def test_times(api):
+    """Slow answers end by the limit that was set."""
+    api.latency = 2
+    for options in ({"timeout": 0.2}, {"read_timeout": 0.2}):
+        with pytest.raises(UnreachableError, match="in time"):
+            send(f"{api.url}/x", **options)
+
+
+def test_nobody_there():
+    """Refused connections and unknown names are sentences."""
+    with pytest.raises(UnreachableError, match="cannot be reached"):
+        send("http://127.0.0.1:9/x")
+    with pytest.raises(UnreachableError, match="cannot be reached"):
+        send("http://no-such-host.invalid/x")
+
+
+@pytest.fixture
+def tls(tmp_path):
+    """Port of a server with a certificate that nobody has signed, and that certificate's file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (tmp_path / "cert.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+    (tmp_path / "key.pem").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+        def log_message(self, *_):
+            pass
+
+    class Quiet(ThreadingHTTPServer):
+        def handle_error(self, *_):
+            pass
+
+    with Quiet(("127.0.0.1", 0), Handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server.server_address[1], tmp_path / "cert.pem"
+        server.shutdown()
+        thread.join()
+
+
+def test_an_untrusted_certificate(tls):
+    """The documented sentence, with its two ways out, and both of them work."""
+    port, bundle = tls
+    with pytest.raises(TlsError, match="SSL certificate verification failed for URL") as caught:
+        send(f"https://localhost:{port}/x")
+    assert "'verify_ssl = False'" in caught.value.advice
+    assert "trusted certificate bundle" in caught.value.advice
+    assert send(f"https://localhost:{port}/x", verify=False).status == 200
+    assert send(f"https://localhost:{port}/x", verify=bundle).status == 200
+
+
+def test_a_bundle_that_is_none(tmp_path):
+    """A wrong path is named."""
+    with pytest.raises(ProjectError, match="no bundle of certificates"):
+        send("https://localhost:1/x", verify=tmp_path / "none.pem")
+
+
+def test_a_body_beyond_measure(api):
+    """Memory is bounded whatever the other side sends."""
+    api.routes["/x"] = lambda _request: Reply(200, b"x" * 3_000_000, {})
+    with pytest.raises(FetchError, match="more than 1 MiB"):
+        send(f"{api.url}/x", largest_body=1 << 20)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "169.254.169.254"])
+def test_a_server_reaches_no_private_place(api, host):
+    """With the policy for other people's requests, nothing at home is asked."""
+    port = api.url.rsplit(":", 1)[1]
+    with pytest.raises(FetchError):
+        send(f"http://{host}:{port}/x", egress=PUBLIC_ONLY)
+    assert api.requests == []
+
+
+def test_a_proxy_is_used(api):
+    """Requests go where the proxy is, with the whole address."""
+    send("http://example.invalid/x", proxies={"http": api.url})
+    assert api.requests[0].target.startswith("http://example.invalid/x")
+
+
+def test_addresses():
+    """Everything is encoded once, and shown without what may be secret."""
+    assert (
+        encoded("http://x/ä?a=1", [("b", "2 3"), ("b", "&")]) == "http://x/%C3%A4?a=1&b=2+3&b=%26"
+    )
+    assert shown("https://u:p@h:8/p?k=v#f") == "https://h:8/p"
+    with pytest.raises(ProjectError):
+        encoded("http://[x/")
+
+
+def test_tls_defaults_verify():
+    """Nobody turns verification off by accident."""
+    assert ClientOptions().verify is True
+    assert ssl.create_default_context().verify_mode is ssl.CERT_REQUIRED
