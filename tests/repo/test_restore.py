@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -10,22 +11,28 @@ import stat
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from holdfast.core.errors import RestoreError, UsageError
 from holdfast.core.outcome import Outcome
 from holdfast.core.patterns import Patterns
 from holdfast.core.secret import Secret
 from holdfast.repo import large
+from holdfast.repo.backup import BackupOptions, back_up
 from holdfast.repo.pack import BlobKind
 from holdfast.repo.repository import Repository
 from holdfast.repo.restore import restore
 from holdfast.repo.restore_options import Overwrite, RestoreOptions, Selection
 from holdfast.repo.snapshot import choose
+from holdfast.repo.walk import resolve
+from holdfast.sources.files.source import FileSource
 from holdfast.store.contract import FileKind
 from holdfast.store.directory import DirectoryStore
 from holdfast.store.memory import MemoryStore
+from holdfast.store.wrapped import WrappedStore
 from holdfast.testing.hostile_trees import Forger, node, symlink
 
 ROOT = os.geteuid() == 0
@@ -37,6 +44,19 @@ SAME = {"inode": 7, "device_id": 3, "links": 2}
 @pytest.fixture
 def forger():
     return Forger(Repository.init(MemoryStore(), Secret("secret")))
+
+
+class Silent:
+    """An observer who keeps nothing."""
+
+    def item(self, action, path, kind, size):
+        pass
+
+    def problem(self, problem):
+        raise AssertionError(problem)
+
+    def progress(self, counts, current):
+        pass
 
 
 def _give(forger, nodes, target, **options):
@@ -463,6 +483,8 @@ from holdfast.core.secret import Secret
 from holdfast.repo.repository import Repository
 from holdfast.repo.restore import restore
 from holdfast.repo.snapshot import choose
+from holdfast.repo.walk import resolve
+from holdfast.sources.files.source import FileSource
 from holdfast.store.directory import DirectoryStore
 repository = Repository.open(DirectoryStore(sys.argv[1]), Secret("secret"))
 snapshot, _ = choose(repository.snapshots(), "latest")
@@ -498,3 +520,143 @@ def test_a_killed_restore_goes_on_where_it_was(stock_restic, tmp_path):
     assert 250 <= kept <= 1500
     restored = tmp_path / "t" / source.relative_to("/")
     assert _picture(restored) == _picture(source)
+
+
+class Distant(WrappedStore):
+    """A store that is far away: read by request, from threads."""
+
+    def __init__(self, inner):
+        super().__init__(inner)
+        self.requests = 0
+
+    @property
+    def properties(self):
+        return replace(self.inner.properties, local=False, connections=3)
+
+    def get_range(self, kind, name, offset, length):
+        self.requests += kind is FileKind.PACK
+        return self.inner.get_range(kind, name, offset, length)
+
+
+@pytest.mark.interop
+def test_a_distant_store_is_asked_for_many_blobs_at_once(stock_restic, tmp_path):
+    """Blobs that lie together are one request, and a spoilt one costs its file alone."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(300):
+        (source / f"f{number:03}").write_bytes(random.Random(number).randbytes(3000))
+    restic = stock_restic(tmp_path / "repository")
+    restic("init")
+    restic("backup", str(source))
+    near = Repository.open(DirectoryStore(tmp_path / "repository"), Secret("secret"))
+    distant = Distant(near.store)
+    repository = Repository.unlocked(distant, near.objects.key)
+    snapshot, _ = choose(repository.snapshots(), "latest")
+    target = os.fsencode(tmp_path / "t")
+    report = restore(repository, snapshot, target, options=RestoreOptions(verify=True))
+    assert (report.files_restored, report.files_verified, report.failures) == (300, 300, ())
+    assert _picture(tmp_path / "t" / source.relative_to("/")) == _picture(source)
+    assert distant.requests < 100
+    tree = resolve(repository, snapshot.tree, os.fsencode(source)).tree
+    _spoil(near, next(repository.load_tree(tree)[7].blobs()))
+    report = restore(repository, snapshot, os.fsencode(tmp_path / "u"))
+    assert [failure.path for failure in report.failures] == [os.fsencode(source) + b"/f007"]
+    assert report.files_restored == 299
+
+
+def test_a_full_disk_ends_the_restore(forger, tmp_path, monkeypatch):
+    """One sentence instead of a failure for each file, and nothing half-written is left."""
+    from holdfast.repo import filling
+
+    def full(*args, **how):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(filling, "write_at", full)
+    with pytest.raises(RestoreError, match="full"):
+        _give(forger, _tree(forger), tmp_path / "t")
+    assert [p for p in (tmp_path / "t").rglob("*") if p.is_file()] == []
+
+
+def test_what_is_in_the_way_is_handled_by_kind(forger, tmp_path):
+    """A file gives way to a directory; a directory with content stays unless --delete is given."""
+    target = tmp_path / "t"
+    target.mkdir()
+    (target / "dir").write_text("a file")
+    (target / "alpha").mkdir()
+    (target / "alpha/mine").touch()
+    report, _ = _give(forger, _tree(forger), target)
+    assert [failure.path for failure in report.failures] == [b"/alpha"]
+    assert (target / "alpha/mine").exists()
+    assert (target / "dir/beta").read_bytes() == b"beta content"
+    report, _ = _give(forger, _tree(forger), target, delete=True)
+    assert report.failures == ()
+    assert (target / "alpha").read_bytes() == b"alpha content"
+    (target / "dir/beta").unlink()
+    (target / "dir").rmdir()
+    (target / "dir").write_text("a file")
+    report, _ = _give(forger, _tree(forger), target, overwrite=Overwrite.NEVER)
+    assert [failure.path for failure in report.failures] == [b"/dir"]
+    assert (target / "dir").read_text() == "a file"
+
+
+def test_linked_names_are_kept_or_joined_again(forger, tmp_path):
+    """A second run finds a group of links whole, joins what was torn, leaves strangers alone."""
+    nodes = [forger.file(name, b"one", SAME | OURS) for name in (b"a", b"b")]
+    target = tmp_path / "t"
+    _give(forger, nodes, target)
+    assert _give(forger, nodes, target)[1] == [(b"/a", "unchanged"), (b"/b", "unchanged")]
+    (target / "a").chmod(0o600)
+    assert _give(forger, nodes, target)[1] == [(b"/a", "updated"), (b"/b", "updated")]
+    (target / "b").unlink()
+    (target / "b").write_bytes(b"one")
+    _give(forger, nodes, target)
+    assert (target / "a").stat().st_ino == (target / "b").stat().st_ino
+    os.link(target / "a", tmp_path / "elsewhere")
+    (target / "a").chmod(0o600)
+    _give(forger, nodes, target)
+    assert stat.S_IMODE((tmp_path / "elsewhere").stat().st_mode) == 0o600
+    assert stat.S_IMODE((target / "a").stat().st_mode) == 0o644
+    assert (target / "a").stat().st_ino == (target / "b").stat().st_ino
+
+
+def test_deleting_everything_on_the_machine_takes_more_than_a_slip(forger):
+    """--delete into / is refused unless it is said what is meant."""
+    snapshot = forger.snapshot(forger.tree([]))
+    for target in (b"/", b"//", b"/usr/.."):
+        with pytest.raises(UsageError):
+            restore(forger.repository, snapshot, target, options=RestoreOptions(delete=True))
+
+
+def test_a_target_that_cannot_be_one_is_refused(forger, tmp_path):
+    """A file, or a folder of the snapshot that is none, is said at once."""
+    (tmp_path / "file").touch()
+    snapshot = forger.snapshot(forger.tree(_tree(forger)))
+    with pytest.raises(RestoreError, match="file"):
+        restore(forger.repository, snapshot, os.fsencode(tmp_path / "file"))
+    with pytest.raises(UsageError, match="not a directory"):
+        restore(forger.repository, snapshot, os.fsencode(tmp_path), subfolder=b"/alpha")
+
+
+@pytest.mark.interop
+def test_whatever_we_kept_comes_back_by_us_and_by_restic(stock_restic, tmp_path):
+    """Our own backup of a strange tree: all of it by us, by restic what restic knows (F21-F25)."""
+    source = tmp_path / "source"
+    _strange_tree(source)
+    os.symlink(b"\xff raw target", os.fsencode(source) + b"/raw-link")
+    restic = stock_restic(tmp_path / "repository")
+    restic("init")
+    repository = Repository.open(DirectoryStore(tmp_path / "repository"), Secret("secret"))
+    files = FileSource([os.fsencode(source)])
+    options = BackupOptions(hostname="h")
+    snapshot = back_up(repository, files, options, observer=Silent(), lock=None).snapshot
+    report = restore(
+        repository, snapshot, os.fsencode(tmp_path / "ours"), subfolder=os.fsencode(source)
+    )
+    assert report.failures == ()
+    expected = _picture(source)
+    assert _picture(tmp_path / "ours") == expected
+    restic("restore", "latest", "--target", str(tmp_path / "theirs"))
+    theirs = _picture(tmp_path / "theirs" / source.relative_to("/"))
+    for path in theirs.keys() - {b"raw-link"}:
+        assert theirs[path] == expected[path], path
+    assert expected.keys() - theirs.keys() <= {b"socket"}
