@@ -196,16 +196,18 @@ class _Disk:
 
 
 def crash_states(
-    recorded: RecordedFiles, *, samples: int = SAMPLES, seed: int = 0
+    recorded: RecordedFiles, *, samples: int | None = None, seed: int = 0
 ) -> Iterator[CrashState]:
-    """Every state for each moment of a run of up to EXHAUSTIVE steps; else `samples` by chance.
+    """Every state for each moment of a run of up to EXHAUSTIVE steps; else SAMPLES by chance.
 
-    The same state is shown once for each moment at which it is possible.
+    `samples` asks for so many by chance in any case. The same state is shown once for each moment
+    at which it is possible.
     """
     random = Random(seed)
     total = len(recorded.steps)
-    everything = total <= EXHAUSTIVE
-    moments = None if everything else [random.randrange(total + 1) for _ in range(samples)]
+    if samples is None and total > EXHAUSTIVE:
+        samples = SAMPLES
+    moments = None if samples is None else [random.randrange(total + 1) for _ in range(samples)]
     disk = _Disk(dict(recorded.safe), dict(enumerate(recorded.contents)))
     for after in range(total + 1):
         if after:
