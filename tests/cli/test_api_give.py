@@ -8,7 +8,7 @@ import zipfile
 import pytest
 import typer
 
-from holdfast.cli import api_give
+from holdfast.cli import api_give, main
 from holdfast.core.errors import DamagedError, PartialError, UsageError
 from holdfast.testing.api_projects import store_run, write_project
 from holdfast.testing.api_server import ApiServer, ServedFile
@@ -129,3 +129,20 @@ def test_getfiles_says_what_it_got(run):
     with pytest.raises(PartialError, match="1 could not be fetched"):
         run("getfiles")
     assert "3 files fetched (300 B), 0 were there, 1 failed" in run.said.out
+
+
+def test_a_project_in_a_repository_makes_a_snapshot(run, project, tmp_path, monkeypatch, capsys):
+    """After getfiles the archive is a snapshot that `ls` can browse."""
+    monkeypatch.setenv("HOLDFAST_CACHE_DIR", str(tmp_path / "cache"))
+    place = tmp_path / "repo"
+    monkeypatch.setenv("HOLDFAST_REPOSITORY", str(place))
+    monkeypatch.setenv("HOLDFAST_PASSWORD", "secret")
+    assert main.run(["init"]) == 0
+    path = project.folder / "apibackuper.yaml"
+    content = json.loads(path.read_text())
+    content["storage"] = {"storage_type": "repository", "repository": str(place)}
+    path.write_text(json.dumps(content))
+    with pytest.raises(PartialError):
+        run("getfiles", "--quiet")
+    assert main.run(["ls", "latest", "--tag", "api:shop"]) == 0
+    assert "/shop/files/0" in capsys.readouterr().out

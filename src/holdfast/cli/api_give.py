@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from holdfast.sources.restapi.export import Form
     from holdfast.sources.restapi.misses import Miss
+    from holdfast.sources.restapi.project import Project
 
 _SHOWN = 20
 _KEY_LENGTH = 120
@@ -221,6 +222,7 @@ def follow(
     for report in reports:
         told = f"{report.label}: {report.fetched} fetched, {report.present} were there"
         _tell(output, told, asdict(report), report.first_misses)
+    _keep(project, output)
     _end([(report.misses, report.misses_file) for report in reports])
 
 
@@ -242,7 +244,16 @@ def getfiles(
         f"{report.fetched} files fetched ({format_size(report.bytes)}), {report.present} were there"
     )
     _tell(output, told, asdict(report), report.first_misses)
+    _keep(project, output)
     _end([(report.misses, report.misses_file)])
+
+
+def _keep(project: "Project", output: Output) -> None:
+    """Makes a snapshot where the project is kept in a repository."""
+    if project.storage.storage_type == "repository":
+        from holdfast.cli.api_keep import keep_in_repository
+
+        keep_in_repository(project, output)
 
 
 def _unheard(_line: str) -> None:
