@@ -145,4 +145,4 @@ def test_a_project_in_a_repository_makes_a_snapshot(run, project, tmp_path, monk
     with pytest.raises(PartialError):
         run("getfiles", "--quiet")
     assert main.run(["ls", "latest", "--tag", "api:shop"]) == 0
-    assert "/shop/files/0" in capsys.readouterr().out
+    assert "/shop/files/files/0" in capsys.readouterr().out
