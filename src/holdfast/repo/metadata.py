@@ -111,9 +111,9 @@ def settle(handle: Handle, entry: Entry, rights: Rights, *, fresh: bool) -> tupl
         if name.startswith(b"user."):
             attempt(_shown(name), partial(os.setxattr, target, name, value))
     if entry.kind is not Kind.SYMLINK:
-        mode = _mode_for(entry, owned=(uid, gid) == (entry.uid, entry.gid))
         if changed:
-            found = handle.stat()  # a new owner or ACL may have changed the mode
+            found = handle.stat()  # a new owner clears bits of the mode
+        mode = _mode_for(entry, found)
         if stat.S_IMODE(found.st_mode) != mode:
             attempt("mode", lambda: os.chmod(target, mode))  # noqa: PTH101  a descriptor
     for name, value in missing:
@@ -131,15 +131,15 @@ def differs(handle: Handle, entry: Entry, rights: Rights) -> bool:
     owner = rights.owner_for(entry, found)
     if (found.st_uid, found.st_gid) != owner or found.st_mtime_ns != entry.mtime:
         return True
-    mode = _mode_for(entry, owned=owner == (entry.uid, entry.gid))
-    if entry.kind is not Kind.SYMLINK and stat.S_IMODE(found.st_mode) != mode:
+    if entry.kind is not Kind.SYMLINK and stat.S_IMODE(found.st_mode) != _mode_for(entry, found):
         return True
     return any(_attributes(handle, entry, fresh=False))
 
 
-def _mode_for(entry: Entry, *, owned: bool) -> int:
+def _mode_for(entry: Entry, found: os.stat_result) -> int:
     """A program that ran with its owner's rights must not run with another's."""
     mode = stat.S_IMODE(entry.mode)
+    owned = (found.st_uid, found.st_gid) == (entry.uid, entry.gid)
     return mode if owned or entry.kind is Kind.DIR else mode & ~_SET_ID
 
 

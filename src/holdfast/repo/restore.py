@@ -233,8 +233,9 @@ class _Restore:
                 items=added.restored + added.unchanged,
                 bytes=added.bytes_restored + added.bytes_unchanged,
             )
-            for action, path, size in added.changes:
-                self._changed(Action(action), path, size)
+            if self._on_change or self._options.verify:
+                for action, path, size in added.changes:
+                    self._changed(Action(action), path, size)
 
     def _answers(self, tasks: Iterator[Message]) -> Iterator[Message]:
         fillers: list[Filler] = []  # those of this process
@@ -311,6 +312,9 @@ class _Restore:
         selection = self._options.selection
         inside: list[_Folder] = []
         for name, node, refusal in named(nodes):
+            together = is_linked(node) or is_large(node)
+            if node.type != "dir" and not together and folder.state is not _State.UNMADE:
+                continue  # the worker that fills the directory sees to it
             path = join(folder.path, name)
             selected = not selection or selection.selects(path)
             if node.type == "dir":
@@ -324,13 +328,12 @@ class _Restore:
             self._need(folder)
             if folder.state is _State.BARRED:
                 return
-            if refusal:
-                if is_large(node) or is_linked(node):
-                    self._tally.fail(path, refusal)
+            if refusal and together:
+                self._tally.fail(path, refusal)
             elif is_linked(node):
                 twins = self._links.setdefault(_link_key(node), (folder.tree, []))
                 twins[1].append((path, folder))
-            elif is_large(node):
+            elif together:
                 yield from self._large.begin(
                     folder.path,
                     name,
