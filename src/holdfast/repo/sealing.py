@@ -306,7 +306,8 @@ class Crew:
         self._is_new = is_new
         self._stored = stored
         self.sealed = Sealed()
-        count = plan.workers if plan.workers and can_fork() else 0
+        can_share = objects.store.properties.forkable and can_fork()
+        count = plan.workers if can_share else 0
         self._windows = Windows(max(count, 1) * DEPTH + 1)
 
         def sealer(send: Callable[[Message], None]) -> Sealer:
