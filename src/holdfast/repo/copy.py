@@ -14,12 +14,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from holdfast.core.ids import BlobId, PackId
-from holdfast.repo.codec import Codec
-from holdfast.repo.objects import Objects
-from holdfast.repo.pack import DEFAULT_PACK_SIZE, BlobKind, PackedBlob, StoredPack
-from holdfast.repo.packer import Packer
+from holdfast.core.ids import BlobId
+from holdfast.repo.pack import DEFAULT_PACK_SIZE, BlobKind
 from holdfast.repo.reconcile import distrusted_packs
+from holdfast.repo.repack import Outlet, read_news
 from holdfast.repo.spread import answers, spread_work
 from holdfast.repo.tree import blob_id
 
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from holdfast.core.ids import ObjectId
     from holdfast.core.progress import Progress
     from holdfast.repo.lock import Lock
+    from holdfast.repo.pack import StoredPack
     from holdfast.repo.processes import Message
     from holdfast.repo.repository import Repository
     from holdfast.repo.snapshot import Snapshot
@@ -186,19 +185,14 @@ def _carry(
         with ExitStack() as stack:
             for lock in locks:
                 stack.enter_context(lock.refreshing())
-            for count, stored in answers(spread, _pieces(source, blobs)):
+            for count, news in answers(spread, _pieces(source, blobs)):
                 progress.add(items=count)
-                packs += map(_stored_pack, stored)
-            for _, stored in spread.every(()):
-                packs += map(_stored_pack, stored)
+                packs += read_news(news)
+            for _, news in spread.every(()):
+                packs += read_news(news)
     finally:
         spread.close()
     return packs
-
-
-def _stored_pack(raw: tuple[bytes, int, list[tuple[BlobId, int, int, int, int]]]) -> StoredPack:
-    name, size, blobs = raw
-    return StoredPack(PackId(name), size, [PackedBlob(*blob) for blob in blobs])
 
 
 def _pieces(source: Repository, blobs: dict[BlobKind, list[BlobId]]) -> Iterator[Message]:
@@ -214,29 +208,18 @@ class _Carrier:
 
     def __init__(self, source: Repository, destination: Repository, pack_size: int) -> None:
         self._source = source
-        inherited = destination.objects
-        objects = Objects(inherited.store, inherited.key, version=inherited.version)
-        self._stored: list[StoredPack] = []
-        self._packers = {
-            kind: Packer(objects, Codec(), self._stored.append, pack_size=pack_size)
-            for kind in BlobKind
-        }
+        self._outlet = Outlet(destination.objects, pack_size)
 
     def carry(self, piece: Message) -> Message:
-        """(kind, ids) -> (count, packs stored since); () flushes."""
+        """(kind, ids) -> (count, news); () finishes."""
         count = 0
         if piece:
             kind = BlobKind(piece[0])
+            packer = self._outlet.packers[kind]
             for raw in piece[1]:
                 blob = BlobId(raw)
-                self._packers[kind].add(blob, kind, self._source.load_blob(blob, kind))
+                packer.add(blob, kind, self._source.load_blob(blob, kind))
                 count += 1
         else:
-            for packer in self._packers.values():
-                packer.flush()
-                packer.close()
-        stored = []
-        while self._stored:  # the writing threads append while we take
-            done = self._stored.pop()
-            stored.append((done.id, done.size, [tuple(blob) for blob in done.blobs]))
-        return count, stored
+            self._outlet.finish()
+        return count, self._outlet.news()

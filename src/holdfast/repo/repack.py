@@ -80,21 +80,19 @@ def repack(
     packs: list[StoredPack] = []
     unmoved: list[Unmoved] = []
 
-    def note(answer: Message) -> None:
-        stored, failures = answer
-        for name, size, blobs in stored:
-            packs.append(StoredPack(PackId(name), size, [PackedBlob(*blob) for blob in blobs]))
+    def note(news: Sequence[Message], failures: Sequence[Message]) -> None:
+        packs.extend(read_news(news))
         for pack, blob, kind, why in failures:
             unmoved.append(Unmoved(PackId(pack), BlobId(blob), BlobKind(kind), why))
 
     pieces = _pieces(wanted, compress)
     try:
         with lock.refreshing() if lock else nullcontext():
-            for size, *answer in answers(spread, pieces):
+            for size, news, failures in answers(spread, pieces):
                 progress.add(items=1, bytes=size)
-                note(tuple(answer))
-            for _, *answer in spread.every(()):
-                note(tuple(answer))
+                note(news, failures)
+            for _, news, failures in spread.every(()):
+                note(news, failures)
     finally:
         spread.close()
     _require_stored(repository, packs)
@@ -133,23 +131,49 @@ class _Span(NamedTuple):
     blobs: list[PackedBlob]
 
 
+class Outlet:
+    """Where a worker puts blobs: packs of data and of trees; it tells of those that are stored."""
+
+    def __init__(self, objects: Objects, pack_size: int) -> None:
+        own = Objects(objects.store, objects.key, version=objects.version)
+        self._stored: list[StoredPack] = []
+        self.packers = {
+            kind: Packer(own, Codec(), self._stored.append, pack_size=pack_size)
+            for kind in BlobKind
+        }
+
+    def finish(self) -> None:
+        """Everything that was put in is durable."""
+        for packer in self.packers.values():
+            packer.flush()
+            packer.close()
+
+    def news(self) -> list[Message]:
+        """Packs that became durable since the last call, as a message."""
+        news: list[Message] = []
+        while self._stored:  # the writing threads append while we take
+            done = self._stored.pop()
+            news.append((done.id, done.size, [tuple(blob) for blob in done.blobs]))
+        return news
+
+
+def read_news(news: Sequence[Message]) -> list[StoredPack]:
+    """What an outlet told of."""
+    return [
+        StoredPack(PackId(name), size, [PackedBlob(*blob) for blob in blobs])
+        for name, size, blobs in news
+    ]
+
+
 class _Mover:
     """The worker's side."""
 
     def __init__(self, repository: Repository, pack_size: int) -> None:
-        inherited = repository.objects
         self._repository = repository
-        self._objects = Objects(inherited.store, inherited.key, version=inherited.version)
-        self._stored: list[StoredPack] = []
-        self._packers = {
-            kind: Packer(self._objects, Codec(), self._stored.append, pack_size=pack_size)
-            for kind in BlobKind
-        }
+        self._outlet = Outlet(repository.objects, pack_size)
 
     def move(self, piece: Message) -> Message:
-        """(pack, blobs, whether to compress) -> (bytes, packs stored since, failures); ()
-        flushes.
-        """
+        """(pack, blobs, whether to compress) -> (bytes, news, failures); () finishes."""
         size = 0
         failures: list[tuple[bytes, bytes, int, str]] = []
         if piece:
@@ -158,14 +182,8 @@ class _Mover:
                 size += span.end - span.start
                 failures += self._move_span(pack, span, compress=compress)
         else:
-            for packer in self._packers.values():
-                packer.flush()
-                packer.close()
-        stored = []
-        while self._stored:  # the writing threads append while we take
-            done = self._stored.pop()
-            stored.append((done.id, done.size, [tuple(blob) for blob in done.blobs]))
-        return size, stored, failures
+            self._outlet.finish()
+        return size, self._outlet.news(), failures
 
     def _move_span(
         self, pack: PackId, span: _Span, *, compress: bool
@@ -187,7 +205,7 @@ class _Mover:
             except DamagedError as error:
                 failures.append((pack, blob.id, blob.kind, error.message))
                 continue
-            packer = self._packers[BlobKind(blob.kind)]
+            packer = self._outlet.packers[BlobKind(blob.kind)]
             if compress and not blob.raw_length:
                 packer.add(blob.id, blob.kind, plaintext)
             else:
