@@ -156,6 +156,8 @@ def _log_of(project: Project, say: Callable[[str], None] | None) -> Iterator[Cal
     with (project.folder / name).open("a", encoding="utf-8") as file:
 
         def log(line: str) -> None:
+            if project.logging.level in {"WARNING", "ERROR"} and "trying again" not in line:
+                return
             file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {line}\n")
             if say:
                 say(line)

@@ -41,7 +41,9 @@ def test_basic(api, workshop, ids):
 
 
 @pytest.mark.parametrize("where", ["file", "env", "command"])
-def test_a_secret_from_elsewhere(api, workshop, ids, monkeypatch, where, tmp_path):
+def test_a_secret_from_elsewhere(  # noqa: PLR0917 - fixtures
+    api, workshop, ids, monkeypatch, where, tmp_path
+):
     """From a file beside the project, the environment or a command, whatever the current
     directory.
     """
@@ -97,9 +99,11 @@ def test_an_api_key_that_the_api_repeats_in_its_links(api, workshop, ids):
     api.listings["/items"] = Listing([{"id": number} for number in range(1, 96)], style="next-url")
     api.guard = Guard("apikey", SECRET, name="apikey", where="query")
     project = workshop.project(
-        project={"iterate_by": "next_url"}, params={"page_number_param": None},
-        data={"next_url_key": "next"}, auth={"type": "apikey", "api_key": SECRET, "api_key_param": "apikey"},
-    )  # fmt: skip
+        project={"iterate_by": "next_url"},
+        params={"page_number_param": None},
+        data={"next_url_key": "next"},
+        auth={"type": "apikey", "api_key": SECRET, "api_key_param": "apikey"},
+    )
     api.script("/items", server_error(404), when=on_page(4))
     run_project(project, "full")
     report = run_project(project, "full")
@@ -166,8 +170,11 @@ def test_client_credentials(api, workshop, ids):
     serve(api)
     api.guard = TokenDesk(client=("me", SECRET))
     auth = {
-        "type": "oauth2", "client_id": "me", "client_secret": SECRET, "auth_url": f"{api.url}/oauth/token",
-    }  # fmt: skip
+        "type": "oauth2",
+        "client_id": "me",
+        "client_secret": SECRET,
+        "auth_url": f"{api.url}/oauth/token",
+    }
     project = workshop.project(auth=auth)
     run_project(project, "full")
     assert len(ids(project)) == 45
@@ -184,9 +191,11 @@ def test_credentials_stay_with_their_host(api, workshop):
             {"data": [{"id": 1}], "next": f"{other.url}/items"}
         )
         project = workshop.project(
-            project={"iterate_by": "next_url"}, data={"next_url_key": "next"},
-            auth={"type": "bearer", "token": SECRET}, side={"headers.json": {"X-Api-Key": SECRET, "X-Plain": "1"}},
-        )  # fmt: skip
+            project={"iterate_by": "next_url"},
+            data={"next_url_key": "next"},
+            auth={"type": "bearer", "token": SECRET},
+            side={"headers.json": {"X-Api-Key": SECRET, "X-Plain": "1"}},
+        )
         run_project(project, "full")
         assert "authorization" not in other.requests[0].headers
         assert "x-api-key" not in other.requests[0].headers
@@ -229,8 +238,10 @@ def test_redactor():
     url = f"https://user:pass@h/p?access_token=abc&page_token=7&q={SECRET}&page=2"
     assert redactor.url(url) == "https://h/p?access_token=***&page_token=7&q=***&page=2"
     assert redactor.tree({"password": "x", "a": [SECRET], "keyword": "k"}) == {
-        "password": "***", "a": ["***"], "keyword": "k",
-    }  # fmt: skip
+        "password": "***",
+        "a": ["***"],
+        "keyword": "k",
+    }
     assert redactor.headers([("Set-Cookie", "a=b"), ("X", SECRET)]) == [
         ["Set-Cookie", "***"],
         ["X", "***"],

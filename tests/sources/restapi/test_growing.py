@@ -170,3 +170,32 @@ def test_a_project_can_be_moved(api, workshop, ids, tmp_path):
     listing.records = [{"id": number} for number in range(1, 66)]
     run_project(project, "incremental")
     assert ids(project) == list(range(1, 66))
+
+
+def test_an_archive_without_a_directory_is_mended(api, workshop, ids):
+    """A storage.zip that another program was killed over: whole pages are saved, the rest fetched."""
+    serve(api, 90)
+    project = workshop.project()
+    project.place.folder.mkdir()
+    with zipfile.ZipFile(project.place.pages, "w", zipfile.ZIP_DEFLATED) as archive:
+        for page in (1, 2, 3):
+            rows = [{"id": number} for number in range(page * 20 - 19, page * 20 + 1)]
+            archive.writestr(f"page_{page}.json", json.dumps({"data": rows, "total": 90}))
+        cut = archive.infolist()[2].header_offset + 40
+    project.place.pages.write_bytes(project.place.pages.read_bytes()[:cut])
+    report = run_project(project, "continue")
+    assert report.outcome is Outcome.SUCCEEDED
+    assert ids(project) == list(range(1, 91))
+    assert project.place.pages.with_name("storage.zip.damaged").stat().st_size == cut
+
+
+def test_detect_fills_in_what_is_left_open(api, workshop):
+    """project.detect: a project without keys finds them when it runs."""
+    serve(api, 45, data="rows", total="count")
+    project = workshop.project(
+        project={"detect": True},
+        params={"page_number_param": None},
+        data={"data_key": None, "total_number_key": None},
+    )
+    report = run_project(project, "full")
+    assert (report.announced, report.records, report.pages) == (45, 45, 3)

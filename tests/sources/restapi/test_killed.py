@@ -1,4 +1,6 @@
-"""A run may die at any moment (I5): the next one goes on, asks for nothing that was stored, and keeps nothing twice."""
+"""A run may die at any moment (I5): the next one goes on, asks for nothing that was stored, and
+keeps nothing twice.
+"""
 
 from __future__ import annotations
 
@@ -103,8 +105,12 @@ class Crash(BaseException):
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("step", ["publish", "set_aside", "batch", "expire"])
 @pytest.mark.parametrize("after", [False, True])
-def test_a_crash_at_each_step_of_publishing(tmp_path, monkeypatch, kind, keep, step, after):
-    """Before or after any step: readers see the old or the new archive whole, and the next opening finishes it."""
+def test_a_crash_at_each_step_of_publishing(  # noqa: PLR0917 - fixtures
+    tmp_path, monkeypatch, kind, keep, step, after
+):
+    """Before or after any step: readers see the old or the new archive whole, and the next
+    opening finishes it.
+    """
     place = Place(kind, tmp_path / "storage")
     with open_collector(place, keep=False) as collector:
         for number in (1, 2, 3):

@@ -107,12 +107,16 @@ def test_time_windows(api, workshop, ids):
     project = workshop.project(
         project={"iterate_by": "window"},
         params={
-            "window_from_param": "from", "window_to_param": "to", "window_start": "2026-01-01",
-            "window_end": "2026-03-01", "window_size": "7d", "window_format": "%Y-%m-%d",
+            "window_from_param": "from",
+            "window_to_param": "to",
+            "window_start": "2026-01-01",
+            "window_end": "2026-03-01",
+            "window_size": "7d",
+            "window_format": "%Y-%m-%d",
             "page_size_limit": 5,
         },
         data={"total_number_key": None},
-    )  # fmt: skip
+    )
     report = run_project(project, "full")
     assert report.outcome is Outcome.SUCCEEDED
     assert ids(project) == list(range(1, 57))
@@ -149,8 +153,11 @@ def test_detect_recognises(api, workshop, ids, style):
     api.listings["/items"] = Listing(
         rows(95), style=style, data="result.rows", total="result.count"
     )
-    bare = workshop.project(path="/items" + query, params={"page_number_param": None, "page_size_param": None},
-                            data={"data_key": None, "total_number_key": None, "item_key": None})  # fmt: skip
+    bare = workshop.project(
+        path="/items" + query,
+        params={"page_number_param": None, "page_size_param": None},
+        data={"data_key": None, "total_number_key": None, "item_key": None},
+    )
     detection = detect_project(bare)
     assert detection.proved, detection.lines()
     assert "data_key: result.rows" in detection.lines()
@@ -158,15 +165,22 @@ def test_detect_recognises(api, workshop, ids, style):
     assert "item_key: id" in detection.lines()
     found = json.loads(json.dumps(detection.found))
     project = workshop.project(
-        project=found.get("project"), params={"page_number_param": None, "page_size_param": None, **found.get("params", {})},
-        data={"total_number_key": None, **found["data"], **({"total_number_key": None} if style == "since-id" else {})},
-    )  # fmt: skip
+        project=found.get("project"),
+        params={"page_number_param": None, "page_size_param": None, **found.get("params", {})},
+        data={
+            "total_number_key": None,
+            **found["data"],
+            **({"total_number_key": None} if style == "since-id" else {}),
+        },
+    )
     run_project(project, "full")
     assert ids(project) == list(range(1, 96))
 
 
 def test_detect_leaves_a_dotted_name_whole(api, workshop):
-    """OData: @odata.count has the splitter in its name, so another splitter is proposed where it matters."""
+    """OData: @odata.count has the splitter in its name, so another splitter is proposed where it
+    matters.
+    """
     from holdfast.testing.loopback import json_reply
 
     api.routes["/items"] = lambda _request: json_reply(

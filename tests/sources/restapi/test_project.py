@@ -163,7 +163,8 @@ def test_every_mistake_at_once_with_its_line(tmp_path):
     assert "must be a whole number, not 'many'" in found
     assert "storage.storage_type is missing" in found
     assert [described(item) for item in reading.unknown] == [
-        f"line {lines.index('  storage_typ: zip') + 1}: storage.storage_typ is no key; did you mean storage_type?"
+        f"line {lines.index('  storage_typ: zip') + 1}: storage.storage_typ is no key;"
+        " did you mean storage_type?"
     ]
     assert reading.project is None
 
@@ -193,11 +194,14 @@ def test_missing_sections_are_named(tmp_path, section):
 @pytest.mark.parametrize(
     ("auth", "said"),
     [
-        ("type: basic", "username"), ("type: bearer", "token"), ("type: apikey", "api_key"),
+        ("type: basic", "username"),
+        ("type: bearer", "token"),
+        ("type: apikey", "api_key"),
         ("type: digest", "must be one of basic, bearer, apikey, oauth2"),
-        ("type: oauth2\n  refresh_token: abc", "auth_url"), ("token: abc", "auth.type is missing"),
+        ("type: oauth2\n  refresh_token: abc", "auth_url"),
+        ("token: abc", "auth.type is missing"),
     ],
-)  # fmt: skip
+)
 def test_auth_that_cannot_work_is_named(tmp_path, auth, said):
     """Unknown types and missing parts."""
     text = YAML.replace("type: apikey\n  api_key: secretvalue\n  api_key_header: X-API-Key", auth)
@@ -256,13 +260,19 @@ def test_broken_ini_names_each_line(tmp_path):
 def test_ini_continuation_quotes_and_references():
     """Indented lines go on, a comment sign inside quotes is text, %(name)s is looked up."""
     values, mistakes = read_ini(
-        '[a]\nbase = http://x\nurl = %(base)s/y\nagent = "a # b" # c\nlong = 1,\n   2 ; two\ncolour=#fff\nword = a#b\n'
+        '[a]\nbase = http://x\nurl = %(base)s/y\nagent = "a # b" # c\n'
+        "long = 1,\n   2 ; two\ncolour=#fff\nword = a#b\n"
     )
     assert mistakes == []
     found = {name: item.value for name, item in values["a"].items()}
     assert found == {
-        "base": "http://x", "url": "http://x/y", "agent": '"a # b"', "long": "1,\n2", "colour": "", "word": "a#b",
-    }  # fmt: skip
+        "base": "http://x",
+        "url": "http://x/y",
+        "agent": '"a # b"',
+        "long": "1,\n2",
+        "colour": "",
+        "word": "a#b",
+    }
 
 
 def test_no_project(tmp_path):

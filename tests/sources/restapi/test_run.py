@@ -59,9 +59,14 @@ def test_a_server_that_caps_pages_loses_nothing(api, workshop, ids, style, total
     serve(api, 95, style=style, largest_size=20, total=total)
     project = workshop.project(
         project={"iterate_by": style},
-        params={"page_size_limit": 50, "count_skip_param": "skip", "count_from_param": "from", "count_to_param": "to"},
+        params={
+            "page_size_limit": 50,
+            "count_skip_param": "skip",
+            "count_from_param": "from",
+            "count_to_param": "to",
+        },
         data={"total_number_key": total},
-    )  # fmt: skip
+    )
     report = run_project(project, "full")
     assert ids(project) == list(range(1, 96))
     assert report.outcome is Outcome.SUCCEEDED
@@ -182,10 +187,16 @@ def test_post_with_nested_parameters(api, workshop, ids):
 @pytest.mark.parametrize(
     "fault",
     [
-        server_error(500), server_error(502), unavailable("0"), server_error(504), too_many("0"),
-        cut_body(), malformed(), error_object(),
+        server_error(500),
+        server_error(502),
+        unavailable("0"),
+        server_error(504),
+        too_many("0"),
+        cut_body(),
+        malformed(),
+        error_object(),
     ],
-)  # fmt: skip
+)
 def test_what_may_pass_is_tried_again(api, workshop, ids, fault):
     """5xx, 429, cut and malformed bodies, error objects with status 200: asked again, nothing
     lost.

@@ -45,6 +45,12 @@ class _Finder:
     def mistake(self, section: str, word: str, text: str) -> None:
         self.mistakes.append(Mistake(self._line(section, word), f"{section}.{word}: {text}"))
 
+    def missing(self, section: str, word: str, text: str) -> None:
+        """Nothing where something stands that is wrong itself, which is told elsewhere."""
+        written = self._sections.get(section, {}).get(word)
+        if written is None or written.value in (None, ""):
+            self.mistake(section, word, text)
+
     def note(self, section: str, word: str, text: str) -> None:
         if word in self._sections.get(section, {}):
             self.notes.append(Mistake(self._line(section, word), f"{section}.{word} {text}"))
@@ -64,29 +70,29 @@ def _check_paging(project: Project, found: _Finder) -> None:
         "range": params.count_from_param,
     }
     if kind in numbered and not params.page_size_limit:
-        found.mistake(
+        found.missing(
             "params", "page_size_limit", "is missing; give the number of records per page"
         )
     if kind == "range" and bool(params.count_from_param) != bool(params.count_to_param):
         found.mistake("params", "count_to_param", "range needs count_from_param and count_to_param")
     if kind == "cursor":
         if not params.cursor_param:
-            found.mistake("params", "cursor_param", "is missing; iterate_by cursor sends it")
+            found.missing("params", "cursor_param", "is missing; iterate_by cursor sends it")
         if not (data.next_cursor_key or data.next_cursor_header):
-            found.mistake("data", "next_cursor_key", "is missing (or next_cursor_header)")
+            found.missing("data", "next_cursor_key", "is missing (or next_cursor_header)")
     if kind == "next_url" and not data.next_url_key:
-        found.mistake("data", "next_url_key", "is missing; iterate_by next_url reads it")
+        found.missing("data", "next_url_key", "is missing; iterate_by next_url reads it")
     if kind == "since_id":
         if not params.since_id_param:
-            found.mistake("params", "since_id_param", "is missing; iterate_by since_id sends it")
+            found.missing("params", "since_id_param", "is missing; iterate_by since_id sends it")
         if not project.data.item_key:
-            found.mistake(
+            found.missing(
                 "data", "item_key", "is missing; iterate_by since_id needs each record's id"
             )
     if kind == "window":
         for word in ("window_from_param", "window_to_param", "window_start"):
             if not getattr(params, word):
-                found.mistake("params", word, "is missing; iterate_by window needs it")
+                found.missing("params", word, "is missing; iterate_by window needs it")
         if params.window_size <= 0:
             found.mistake("params", "window_size", "must be longer than nothing, for example 1d")
 
@@ -96,13 +102,13 @@ def _check_update(project: Project, found: _Finder) -> None:
         if mode.lower() not in _MODES:
             found.mistake("project", "work_modes", f"{mode!r} is none of full, incremental, update")
     if project.source.update_mode == "custom_script" and not project.source.update_script:
-        found.mistake("project", "update_script", "is missing; update_mode custom_script runs it")
+        found.missing("project", "update_script", "is missing; update_mode custom_script runs it")
 
 
 def _check_auth(auth: Auth, found: _Finder) -> None:
     def needs(*words: str) -> None:
         if not any(getattr(auth, word) for word in words):
-            found.mistake("auth", words[0], f"is missing; {auth.type} needs {' or '.join(words)}")
+            found.missing("auth", words[0], f"is missing; {auth.type} needs {' or '.join(words)}")
 
     def secret(word: str) -> tuple[str, ...]:
         return (word, f"{word}_file", f"{word}_env", f"{word}_command")
@@ -131,11 +137,11 @@ def _check_follow(rule: FollowRule, found: _Finder) -> None:
     if mode in {"item", "prefix", "drilldown"}:
         for word in ("follow_pattern", "follow_item_key"):
             if not getattr(rule, word):
-                found.mistake("follow", word, f"is missing; {title} in mode {mode} needs it")
+                found.missing("follow", word, f"is missing; {title} in mode {mode} needs it")
     if mode == "url" and not rule.follow_url_key:
-        found.mistake("follow", "follow_url_key", f"is missing; {title} in mode url needs it")
+        found.missing("follow", "follow_url_key", f"is missing; {title} in mode url needs it")
     if mode == "drilldown" and not rule.follow_data_key:
-        found.mistake(
+        found.missing(
             "follow", "follow_data_key", f"is missing; {title} in mode drilldown needs it"
         )
     if rule.follow_pattern and mode == "item":
@@ -152,7 +158,7 @@ def _check_files(project: Project, found: _Finder) -> None:
     if files.root_url and "://" not in files.root_url:
         found.mistake("files", "root_url", "must be an http:// or https:// address")
     if files.fetch_mode in {"id", "pattern"} and not files.root_url:
-        found.mistake("files", "root_url", f"is missing; fetch_mode {files.fetch_mode} needs it")
+        found.missing("files", "root_url", f"is missing; fetch_mode {files.fetch_mode} needs it")
 
 
 def _check_scripts(project: Project, found: _Finder) -> None:
@@ -167,7 +173,7 @@ def _check_scripts(project: Project, found: _Finder) -> None:
         if script and not (project.folder / script).is_file():
             found.mistake(section, word, f"there is no file {project.folder / script}")
     if project.source.resp_type == "html" and not project.code.postfetch:
-        found.mistake(
+        found.missing(
             "code", "postfetch", "is missing; resp_type html needs a script that reads pages"
         )
     if not urlsplit(project.source.url or "http://x").hostname:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 from holdfast.core.clock import SystemClock
 from holdfast.core.errors import DamagedError, UsageError
 from holdfast.sources.restapi import zipformat
-from holdfast.sources.restapi.keepers import Keeper, Partial, member_of, open_keeper
+from holdfast.sources.restapi.keepers import Keeper, Partial, ZipKeeper, member_of, open_keeper
 from holdfast.sources.restapi.ledger import Ledger, Response, Run, State, with_sums
 from holdfast.sources.restapi.place import PAGES, Place, locked, writing
 
@@ -302,6 +302,21 @@ def open_collector(
     except BaseException:
         closing.close()
         raise
+
+
+def mend(place: Place, label: str = PAGES) -> int | None:
+    """Saves what is whole in an archive that another program was killed over.
+
+    How many members; None where nothing was wrong.
+
+    Raises:
+        ProjectBusyError: another program is collecting into it.
+    """
+    keeper = open_keeper(place, label)
+    if not isinstance(keeper, ZipKeeper) or not keeper.exists():
+        return None
+    with locked(place, label):
+        return keeper.mend()
 
 
 def recover(place: Place, ledger: Ledger, keeper: Keeper, label: str) -> None:

@@ -224,6 +224,35 @@ class _Detective:
         return [name for name in given if name]
 
 
+def completed(project: Project) -> Project:
+    """The project with what its file leaves open filled in from a look at the API.
+
+    Raises:
+        FetchError: the API does not answer.
+    """
+    found = detect_project(project).found
+    data, source = found.get("data", {}), found.get("project", {})
+    given = {
+        word: value
+        for word, value in data.items()
+        if word in {"data_key", "total_number_key", "pages_number_key", "next_url_key"}
+        and getattr(project.data, word) is None
+    }
+    told = project.source.iterate_by != "page" or project.params.page_number_param
+    kind = project.source.iterate_by if told else source.get("iterate_by", "page")
+    params = {
+        word: value
+        for word, value in found.get("params", {}).items()
+        if not told and not getattr(project.params, word)
+    }
+    return replace(
+        project,
+        data=replace(project.data, **given),
+        source=replace(project.source, iterate_by=kind),
+        params=replace(project.params, **params),
+    )
+
+
 def with_url(project: Project, url: str) -> Project:
     """The same project at another address."""
     return replace(project, source=replace(project.source, url=url))

@@ -186,6 +186,32 @@ class ZipKeeper:
         if self.exists() and not target.exists():
             _link(self.path, target)
 
+    def mend(self) -> int | None:
+        """Gives an archive that was cut off while it was written a directory of its whole members.
+
+        The damaged file stays beside it. How many members were saved; None where nothing is wrong.
+        """
+        if not self.exists():
+            return None
+        with self.path.open("rb") as archive:
+            try:
+                zipformat.find_directory(archive)
+            except DamagedError:
+                pass
+            else:
+                return None
+            members = list(zipformat.scan_members(archive))
+        fresh = self.path.with_name(self.path.name + ".new")
+        with writing(self.path):
+            shutil.copyfile(self.path, fresh)
+            with fresh.open("r+b") as out:
+                end = zipformat.end_of_last(out, members)
+                zipformat.write_directory(out, map(zipformat.central_record, members), start=end)
+                _sync(out)
+            self.path.replace(self.path.with_name(self.path.name + ".damaged"))
+            fresh.replace(self.path)
+        return len(members)
+
     def close(self) -> None:
         if self._file:
             self._file.close()
@@ -220,7 +246,7 @@ class ZipKeeper:
         except DamagedError as error:
             raise DamagedError(
                 f"{self.path} cannot be read: {error.message}",
-                remedy="`holdfast api run` collects it anew; the damaged file is kept beside it.",
+                remedy="`holdfast api run` saves what is whole in it; the file itself is kept.",
             ) from None
 
     def _find(self, name: str) -> zipformat.Member | None:

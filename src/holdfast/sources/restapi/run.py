@@ -16,7 +16,8 @@ from holdfast.core.errors import NothingStoredError, ProjectError, SourceEmptyEr
 from holdfast.core.outcome import Outcome
 from holdfast.sources.restapi.archive import UPDATE, open_archive
 from holdfast.sources.restapi.changes import Changes, find_changes
-from holdfast.sources.restapi.collector import Collector, open_collector
+from holdfast.sources.restapi.collector import Collector, mend, open_collector
+from holdfast.sources.restapi.detect import completed
 from holdfast.sources.restapi.earlier import same_as_earlier
 from holdfast.sources.restapi.grow import grow_chain, grow_numbered
 from holdfast.sources.restapi.hooks import HookScripts
@@ -96,6 +97,9 @@ def run_project(project: Project, mode: str, orders: Orders | None = None) -> Re
             f"project.work_modes allows {', '.join(sorted(allowed))}, not {mode}",
             remedy="Add it to work_modes, or run another mode.",
         )
+    if project.source.detect:
+        project = completed(project)
+    saved = mend(project.place)
     if mode != FULL and not _is_stored(project):
         mode = FULL
     with ExitStack() as stack:
@@ -114,6 +118,8 @@ def run_project(project: Project, mode: str, orders: Orders | None = None) -> Re
             project, mode, orders=orders, hooks=hooks, collector=collector, writer=writer,
             changes=changes, tally=stack.enter_context(closing(Tally(project))),
         )  # fmt: skip
+        if saved is not None:
+            run.remark(f"the archive was cut off by another program; {saved} members were saved")
         return asyncio.run(run.work(side, PageReader(project, script=script)))
 
 
@@ -139,6 +145,10 @@ class _RunInProgress:
         self._changes = changes
         self._report = Report(mode=mode)
         self._tally = tally
+
+    def remark(self, note: str) -> None:
+        """For the report."""
+        self._report.notes.append(note)
 
     async def work(self, side: SideFiles, reader: PageReader) -> Report:
         begun = time.monotonic()

@@ -274,6 +274,15 @@ def scan_members(archive: BinaryIO) -> Iterator[Member]:
         at = end
 
 
+def end_of_last(archive: BinaryIO, members: list[Member]) -> int:
+    """First byte after the last of these members, by their local headers."""
+    if not members:
+        return 0
+    archive.seek(members[-1].offset)
+    fields = _LOCAL.unpack(_exactly(archive, _LOCAL.size))
+    return members[-1].offset + _LOCAL.size + int(fields[9]) + int(fields[10]) + members[-1].packed
+
+
 def copy_range(source: BinaryIO, out: BinaryIO, *, start: int, end: int) -> None:
     """Appends `source[start:end]` at the current end of `out`, inside the kernel where it can.
 

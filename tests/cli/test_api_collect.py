@@ -1,0 +1,301 @@
+"""`holdfast api`, the collecting half: what people type, what they read, and with what it ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from holdfast.cli.main import run as holdfast
+from holdfast.testing.api_listing import Listing
+from holdfast.testing.api_server import ApiServer, login_page, server_error
+
+
+@pytest.fixture
+def api():
+    with ApiServer() as server:
+        server.listings["/items"] = Listing([{"id": number} for number in range(1, 96)])
+        yield server
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def project(api, here, capsys):
+    holdfast(
+        [
+            "api",
+            "create",
+            "demo",
+            "--url",
+            f"{api.url}/items",
+            "-k",
+            "page",
+            "-s",
+            "20",
+            "-d",
+            "data",
+            "-i",
+            "id",
+        ]
+    )
+    holdfast(["api", "detect", "-p", "demo", "--write-config"])
+    capsys.readouterr()
+    api.requests.clear()
+    return here / "demo"
+
+
+def test_create_writes_what_it_is_told(api, here, capsys):
+    """Every option lands in the file; a second create changes nothing."""
+    options = [
+        "--url",
+        f"{api.url}/items",
+        "-k",
+        "p",
+        "-s",
+        "7",
+        "-d",
+        "rows",
+        "-i",
+        "inn",
+        "-e",
+        "changed",
+        "-b",
+        "number",
+        "-m",
+        "POST",
+        "-w",
+        "full,update",
+        "-v",
+    ]
+    assert holdfast(["api", "create", "demo", *options]) == 0
+    text = (here / "demo" / "apibackuper.yaml").read_text()
+    for line in (
+        "page_number_param: p",
+        "page_size_limit: 7",
+        "data_key: rows",
+        "item_key: inn",
+        "change_key: changed",
+        "iterate_by: page",
+        "http_mode: POST",
+        "work_modes: full,update",
+        "initialized: true",
+    ):
+        assert line in text
+    assert holdfast(["api", "validate-config", "-p", "demo"]) == 0
+    assert holdfast(["api", "create", "demo", "--url", "http://other/"]) == 0
+    assert (here / "demo" / "apibackuper.yaml").read_text() == text
+    assert "there already" in capsys.readouterr().out
+
+
+def test_create_from_a_file(here):
+    """--config copies a project's file."""
+    (here / "old.cfg").write_text("[settings]\nname = x\n")
+    assert holdfast(["api", "create", "demo", "--config", "old.cfg"]) == 0
+    assert (here / "demo" / "apibackuper.cfg").read_text() == "[settings]\nname = x\n"
+    assert holdfast(["api", "create", "other", "--config", "none.cfg"]) != 0
+
+
+def test_from_nothing_to_an_archive(project, capsys):
+    """detect finds the way, run walks it, info tells of it."""
+    assert holdfast(["api", "run", "-p", str(project)]) == 0
+    out = capsys.readouterr().out
+    assert "95 records in 5 pages" in out
+    assert "the announced total is reached" in out
+    assert holdfast(["api", "info", "--json", "-p", str(project)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["project"]["name"] == "demo"
+    assert told["statistics"]["storage"]["total_records"] == 95
+    assert told["statistics"]["storage"]["total_files"] == 5
+    assert told["run"]["records_processed"] == 95
+    assert holdfast(["api", "info", "-p", str(project)]) == 0
+    assert "total_records: 95" in capsys.readouterr().out
+
+
+def test_info_before_any_run(project, capsys):
+    """A fresh project is described, not a traceback."""
+    assert holdfast(["api", "info", "--json", "-p", str(project)]) == 0
+    assert json.loads(capsys.readouterr().out)["statistics"]["storage"] == {"file_exists": False}
+
+
+def test_detect_prints_keys_and_a_test_read(project, api, capsys):
+    """The lines that people know, and the proof."""
+    assert holdfast(["api", "detect", "-p", str(project)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "data_key: data" in lines
+    assert "total_number_key: total" in lines
+    assert lines[-1] == "test read: page 2 gives 20 records, 20 of them not on page 1"
+    assert len(api.requests) == 2
+
+
+def test_detect_at_an_address_without_a_project(api, here, capsys):
+    """--url needs no project."""
+    assert holdfast(["api", "detect", "--url", f"{api.url}/items", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["found"]["data"]["data_key"] == "data"
+    assert holdfast(["api", "detect"]) == 1
+
+
+def test_detect_writes_into_ini_and_leaves_the_rest(api, here, capsys):
+    """Comments and order stay; only what is missing is written."""
+    text = (
+        f"; mine\n[settings]\nname = x\n[project]\nurl = {api.url}/items ; here\nhttp_mode = GET\n"
+        "[params]\npage_size_limit = 20\n[data]\ndata_key = data\n[storage]\nstorage_type = zip\n"
+    )
+    (here / "apibackuper.cfg").write_text(text)
+    assert holdfast(["api", "detect", "--write-config"]) == 0
+    changed = (here / "apibackuper.cfg").read_text().splitlines()
+    assert [line for line in changed if line in text.splitlines()] == text.splitlines()
+    assert "total_number_key = total" in changed
+    assert holdfast(["api", "run"]) == 0
+
+
+def test_estimate_prints_the_documented_lines(project, api, capsys):
+    """Seven lines in their wording, from a page that was asked for as a run does."""
+    assert holdfast(["api", "estimate", "full", "-p", str(project)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == ["Total records: 95", "Records per request: 20", "Total requests: 5"]
+    assert lines[3].startswith("Average record size ")
+    assert lines[3].endswith(" bytes")
+    assert lines[4].startswith("Estimated size (json lines) ")
+    assert lines[4].endswith(" MB")
+    assert lines[5].startswith("Avg request time, seconds ")
+    assert lines[6].startswith("Estimated all requests time, seconds ")
+    assert len(api.requests) == 1
+    assert api.requests[0].query["page"] == "1"
+
+
+def test_validate_config_names_all_and_fails(here, capsys):
+    """Every mistake with its line, the closest key for an unknown one, exit 1."""
+    (here / "apibackuper.yaml").write_text(
+        "settings:\n  name: x\nproject:\n  url: nowhere\n  http_mode: FETCH\nparams:\n"
+        "  page_size_limit: 0\ndata:\n  data_kye: d\nstorage:\n  storage_type: zip\n"
+    )
+    assert holdfast(["api", "validate-config"]) == 1
+    out = capsys.readouterr().out
+    for said in (
+        "line 4: project.url",
+        "line 5: project.http_mode",
+        "line 7: params.page_size_limit",
+        "line 9: data.data_kye is no key; did you mean data_key?",
+        "4 mistakes",
+    ):
+        assert said in out
+    assert holdfast(["api", "validate-config", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["mistakes"] == 4
+    assert holdfast(["api", "run"]) == 1
+    assert "line 4" in capsys.readouterr().err
+
+
+def test_notes_fail_only_when_strict(project, capsys):
+    """What has no effect is told; --strict makes it a mistake."""
+    with (project / "apibackuper.yaml").open("a") as file:
+        file.write("  split_files: true\n")
+    assert holdfast(["api", "validate-config", "-p", str(project)]) == 0
+    assert "split_files has no effect" in capsys.readouterr().out
+    assert holdfast(["api", "validate-config", "--strict", "-p", str(project)]) == 1
+
+
+def test_run_speaks_json(project, capsys):
+    """The last line is the summary."""
+    assert holdfast(["api", "run", "full", "--json", "-p", str(project)]) == 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert summary["message_type"] == "summary"
+    assert (summary["outcome"], summary["records"], summary["published"]) == ("succeeded", 95, True)
+
+
+def test_dry_run_asks_nothing(project, api, capsys):
+    """Only a plan."""
+    assert holdfast(["api", "run", "--dry-run", "-p", str(project)]) == 0
+    assert json.loads(capsys.readouterr().out)["url"].endswith("/items")
+    assert api.requests == []
+    assert not (project / "storage").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "incremental"],
+        ["run", "continue"],
+        ["update"],
+        ["run", "update"],
+        ["run", "--resume"],
+    ],
+)
+def test_every_mode_begins_somewhere(project, words):
+    """On a project without an archive each mode collects all."""
+    assert holdfast(["api", *words, "-p", str(project)]) == 0
+
+
+def test_partial_is_three_and_failed_is_one(project, api, capsys):
+    """Exit codes tell the outcome: cut short 3, refused 1, and errors go to standard error."""
+    api.listings["/items"].short_pages = {2: 3}
+    assert holdfast(["api", "run", "-p", str(project)]) == 3
+    assert "received 92 records of 95 announced" in capsys.readouterr().err
+    api.script("/items", server_error(403), forever=True)
+    assert holdfast(["api", "run", "-p", str(project)]) == 1
+    err = capsys.readouterr().err
+    assert "HTTP 403" in err
+    assert "[auth]" in err
+
+
+@pytest.mark.parametrize(
+    ("prepare", "said"),
+    [
+        (lambda _folder: None, "is not a project"),
+        (lambda folder: (folder / "apibackuper.yaml").write_text("a: [1\n"), "not valid YAML"),
+        (
+            lambda folder: (folder / "apibackuper.cfg").write_text("broken\n"),
+            "before any [section]",
+        ),
+        (lambda folder: (folder / "apibackuper.yaml").write_bytes(b"\xff\xfe\x00"), "not UTF-8"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["run", "estimate", "info", "detect", "validate-config", "update"])
+def test_what_is_no_project_is_a_sentence(here, capsys, prepare, said, verb):
+    """Exit 1, the reason, no traceback."""
+    prepare(here)
+    assert holdfast(["api", verb]) == 1
+    printed = capsys.readouterr()
+    assert said in printed.err + printed.out
+    assert "Traceback" not in printed.err
+
+
+def test_a_login_page_is_explained(project, api, capsys):
+    """The sentence names the remedy."""
+    api.script("/items", login_page(), forever=True)
+    assert holdfast(["api", "run", "-p", str(project)]) == 1
+    assert "[auth]" in capsys.readouterr().err
+
+
+def test_work_modes_are_kept(project, capsys):
+    """A mode that the project does not allow is refused by name."""
+    file = project / "apibackuper.yaml"
+    file.write_text(file.read_text().replace("full,incremental,update", "full"))
+    assert holdfast(["api", "update", "-p", str(project)]) == 1
+    assert "work_modes allows full, not update" in capsys.readouterr().err
+
+
+def test_the_log_file_holds_requests_and_no_secrets(project, api):
+    """settings.logfile gets a line for each request."""
+    file = project / "apibackuper.yaml"
+    text = file.read_text().replace("  name: demo\n", "  name: demo\n  logfile: requests.log\n", 1)
+    file.write_text(text + "auth:\n  type: apikey\n  api_key: s3cr3t-0001\n  api_key_param: key\n")
+    assert holdfast(["api", "run", "-p", str(project)]) == 0
+    log = (project / "requests.log").read_text()
+    assert log.count(" 200 ") == 5
+    assert "s3cr3t-0001" not in log
+
+
+def test_starting_is_quick():
+    """Naming the verb loads no HTTP library."""
+    code = (
+        "import sys; import holdfast.cli.api;"
+        "sys.exit(any(name in sys.modules for name in ('aiohttp', 'ruamel.yaml', 'pyarrow')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
