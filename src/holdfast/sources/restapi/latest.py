@@ -8,6 +8,7 @@ lies over the state before it. Records without an item key are never merged.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +17,7 @@ import msgspec
 
 from holdfast.sources.restapi.documents import key_of, parse, records_of
 from holdfast.sources.restapi.filters import split_key
-from holdfast.sources.restapi.scratch import KeySet, scratch
+from holdfast.sources.restapi.scratch import KeySet, Rising, scratch
 from holdfast.sources.restapi.writers import encode
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from holdfast.sources.restapi.archive import Archive
     from holdfast.sources.restapi.ledger import Run
     from holdfast.sources.restapi.project import Project
+    from holdfast.sources.restapi.scratch import Key
 
+_INT64: Final = 2**63 - 1
 RUN: Final = "_run"
 TIME: Final = "_time"
 CHANGE: Final = "_change"
@@ -75,19 +78,58 @@ def _merged(
     changes: Sequence[Run],
     database: sqlite3.Connection,
 ) -> Iterator[list[Any]]:
-    met = KeySet(database)
     _load_changes(project, archive, changes, database)
-    for batch in records_in(project, archive, base):
-        keys = [key_of(project, record) for record in batch]
-        fresh = met.fresh(keys)
-        yield [
-            _newest(database, key, record) if changes else record
-            for key, record, first in zip(keys, batch, fresh, strict=True)
-            if first
-        ]
+    for batch in _once(project, archive, base, database):
+        if changes:
+            yield [_newest(database, key_of(project, record), record) for record in batch]
+        else:
+            yield batch
     added = database.execute("SELECT body FROM overlay WHERE NOT used ORDER BY place")
     while bodies := added.fetchmany(500):
         yield [parse(body) for (body,) in bodies]
+
+
+def _once(
+    project: Project, archive: Archive, run: Run, database: sqlite3.Connection
+) -> Iterator[list[Any]]:
+    """What one run collected, without records whose key was met before.
+
+    While keys only grow, nothing has to be remembered. Once one does not, those before it are read
+    again to be.
+    """
+    rising, met = Rising(), None
+    for number, batch in enumerate(records_in(project, archive, run)):
+        keys = _keys(project, batch)
+        if met is None:
+            if rising.goes_on(keys):
+                yield batch
+                continue
+            met = KeySet(database)
+            for earlier in itertools.islice(records_in(project, archive, run), number):
+                met.fresh(_keys(project, earlier))
+        fresh = met.fresh(keys)
+        yield [record for record, first in zip(batch, fresh, strict=True) if first]
+
+
+def _keys(project: Project, batch: list[Any]) -> list[Key | None]:
+    """The item keys of a batch, as far as possible without turning each into text."""
+    (name, *more) = project.data.item_key
+    if not more and all(isinstance(record, dict) and name in record for record in batch):
+        keys = [record[name] for record in batch]
+        if set(map(type, keys)) in ({str}, {int}) and not (
+            isinstance(keys[0], int) and max(map(abs, keys)) > _INT64
+        ):
+            return keys
+    texts = (key_of(project, record) for record in batch)
+    return [text if text is None else _plain(text) for text in texts]
+
+
+def _plain(text: str) -> Key:
+    """A key's JSON as what it stands for, so that it equals the same key found the short way."""
+    value = json.loads(text)
+    if isinstance(value, str) or (type(value) is int and abs(value) <= _INT64):
+        return value
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _load_changes(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import sqlite3
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    Key = int | str | bytes
 
 _CACHE_KIB: Final = 16 << 10
 
@@ -23,15 +26,18 @@ def scratch() -> Iterator[sqlite3.Connection]:
 
 
 class KeySet:
-    """Which item keys were met already; exact, and flat in memory."""
+    """Which item keys were met already; exact, and flat in memory.
+
+    A key is an integer or a text; anything else comes as bytes. None is no key.
+    """
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
         database.execute("CREATE TABLE met (key PRIMARY KEY) WITHOUT ROWID")
 
-    def fresh(self, keys: Sequence[str | None]) -> list[bool]:
-        """For each key whether it is met for the first time; no key (None) always is."""
-        given = [(_packed(key),) for key in keys if key is not None]
+    def fresh(self, keys: Sequence[Key | None]) -> list[bool]:
+        """For each key whether it is met for the first time; no key always is."""
+        given = [(key,) for key in keys if key is not None]
         before = self._database.total_changes
         self._database.execute("SAVEPOINT batch")
         with contextlib.suppress(sqlite3.IntegrityError):
@@ -43,11 +49,27 @@ class KeySet:
         self._database.execute("RELEASE batch")
         return [key is None or self._add(key) for key in keys]
 
-    def _add(self, key: str) -> bool:
-        added = self._database.execute("INSERT OR IGNORE INTO met VALUES (?)", (_packed(key),))
+    def _add(self, key: Key) -> bool:
+        added = self._database.execute("INSERT OR IGNORE INTO met VALUES (?)", (key,))
         return added.rowcount == 1
 
 
-def _packed(key: str) -> str | int:
-    """Numbers take less room as numbers, and growing ones are added at the end of the index."""
-    return int(key) if len(key) < 19 and key.isdecimal() and key.isascii() else key  # noqa: PLR2004 - digits of 64 bits
+class Rising:
+    """Keys that only grow cannot repeat, and need not be remembered to know it."""
+
+    def __init__(self) -> None:
+        self._last: Any = None
+
+    def goes_on(self, keys: Sequence[Key | None]) -> bool:
+        """Whether these keys go on growing, each greater than the one before it."""
+        kinds = set(map(type, keys))
+        if self._last is not None:
+            kinds.add(type(self._last))
+        if kinds not in ({int}, {str}):
+            return not keys
+        following: list[Any] = [] if self._last is None else [self._last]
+        following += keys
+        if not all(map(operator.lt, following, following[1:])):
+            return False
+        self._last = following[-1]
+        return True

@@ -16,24 +16,18 @@ if TYPE_CHECKING:
     Batches = Callable[[], Iterator[list[Any]]]
     """Gives the records from the start each time it is called, some at a time, in order."""
 
-_BUFFER: Final = 1 << 20
 _GZIP_LEVEL: Final = 6
 
 
 def write_jsonl(batches: Batches, stream: BinaryIO) -> None:
     """One record a line, UTF-8, nothing escaped that need not be."""
     encoder = msgspec.json.Encoder()
-    buffer = bytearray()
     for batch in batches():
         try:
-            buffer += encoder.encode_lines(batch)
+            lines = encoder.encode_lines(batch)
         except UnicodeEncodeError:
-            for record in batch:
-                buffer += encode(record) + b"\n"
-        if len(buffer) >= _BUFFER:
-            stream.write(buffer)
-            buffer.clear()
-    stream.write(buffer)
+            lines = b"".join(encode(record) + b"\n" for record in batch)
+        stream.write(lines)
 
 
 def write_json(batches: Batches, stream: BinaryIO) -> None:
