@@ -4,6 +4,7 @@ Nothing is touched here.
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -231,18 +232,45 @@ def _shares(
 ) -> tuple[list[_Share], set[PackId]]:
     """How much of each stored pack is needed, and the packs of the table that are not there."""
     table = used.table
+    marks = used.marks[: len(table)]  # the map itself would yield bytes, which are all true
     places = bytearray(len(table))
     absent = set()
+    contents: list[tuple[_Share, array[int], array[int]]] = []
     for pack, blobs in table.by_pack():
-        expected = sum(blob.length for blob in blobs) + header_size(blobs)
-        if inventory.stored.get(pack, -1) < expected:
+        lengths = array("I", [blob.length for blob in blobs])
+        own = header_size(blobs)
+        if inventory.stored.get(pack, -1) < sum(lengths) + own:
             absent.add(pack)
             continue
-        for blob in blobs:
-            row = row_of(table, blob.id, blob.kind)
+        rows = array("I", [row_of(table, blob.id, blob.kind) for blob in blobs])
+        for row in rows:
             if places[row] < _MANY:
                 places[row] += 1
-    marks = used.marks[: len(table)]  # the map itself would yield bytes, which are all true
+        share = _Share(
+            pack,
+            bytearray(len(blobs)),
+            kinds={blob.kind for blob in blobs},
+            plain=not all(blob.raw_length for blob in blobs),
+            old_trees=_has_old_trees(blobs),
+            used_bytes=own,
+        )
+        contents.append((share, rows, lengths))
+    _require_homes(marks, places)
+    several: list[_Place] = []
+    for share, rows, lengths in contents:
+        for number, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+            needed = marks[row]
+            if needed and places[row] > 1:
+                several.append(_Place(share, number, row, length))
+                continue
+            share.settle(number, length, keep=bool(needed))
+            (counts.used if needed else counts.unused).add(1, length)
+    shares = [share for share, _, _ in contents]
+    _settle_several(several, counts, waiting, distrusted)
+    return shares, absent
+
+
+def _require_homes(marks: bytes, places: bytearray) -> None:
     homeless = sum(marked > bool(count) for marked, count in zip(marks, places, strict=True))
     if homeless:
         raise UnreadableError(
@@ -251,29 +279,6 @@ def _shares(
             remedy="Run `holdfast check` to see which files are hit, then a backup of what the"
             " source still has, or `holdfast repair index` and `repair snapshots --forget`.",
         )
-    shares = []
-    several: list[_Place] = []
-    for pack, blobs in table.by_pack():
-        if pack in absent:
-            continue
-        share = _Share(
-            pack,
-            bytearray(len(blobs)),
-            kinds={blob.kind for blob in blobs},
-            plain=not all(blob.raw_length for blob in blobs),
-            old_trees=_has_old_trees(blobs),
-            used_bytes=header_size(blobs),
-        )
-        for number, blob in enumerate(blobs):
-            row = row_of(table, blob.id, blob.kind)
-            if used.marks[row] and places[row] > 1:
-                several.append(_Place(share, number, row, blob.length))
-            else:
-                share.settle(number, blob.length, keep=bool(used.marks[row]))
-                (counts.used if used.marks[row] else counts.unused).add(1, blob.length)
-        shares.append(share)
-    _settle_several(several, counts, waiting, distrusted)
-    return shares, absent
 
 
 class _Place(NamedTuple):
