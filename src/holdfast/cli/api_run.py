@@ -99,6 +99,10 @@ def run_and_report(
             out.said(line)
         for line in _remarks(report):
             out.warn(line)
+    if report.published and project.storage.storage_type == "repository":
+        from holdfast.cli.api_keep import keep_in_repository
+
+        keep_in_repository(project, out)
     raise typer.Exit(EXIT_CODES[report.outcome])
 
 

@@ -12,15 +12,9 @@ import pytest
 
 from holdfast.core.errors import UnreachableError
 from holdfast.net.aio import Reply as Got
+from holdfast.sources.restapi.manners import Retrying, limits_of, retry_after, retrying_of
 from holdfast.sources.restapi.run import run_project
-from holdfast.sources.restapi.session import (
-    Request,
-    Retrying,
-    limits_of,
-    open_session,
-    retry_after,
-    retrying_of,
-)
+from holdfast.sources.restapi.session import Request, open_session
 from holdfast.testing.api_listing import Listing
 from holdfast.testing.api_server import http_date, on_page, too_many, unavailable
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holdfast.sources.restapi.documents import as_json
+from holdfast.sources.restapi.manners import limits_of
 from holdfast.sources.restapi.pages import Page, PageReader
 from holdfast.sources.restapi.paging import Chain, is_numbered, numbered_changes, sent
 from holdfast.sources.restapi.request import (
@@ -17,7 +18,7 @@ from holdfast.sources.restapi.request import (
 )
 from holdfast.sources.restapi.scripts import Script
 from holdfast.sources.restapi.sections import MAX_PARALLEL
-from holdfast.sources.restapi.session import limits_of, open_session
+from holdfast.sources.restapi.session import open_session
 
 if TYPE_CHECKING:
     from holdfast.sources.restapi.project import Project

@@ -9,8 +9,8 @@ from holdfast.core.errors import DamagedError, HoldfastError, NothingStoredError
 from holdfast.sources.restapi.archive import Archive, open_archive
 from holdfast.sources.restapi.documents import parse, records_of
 from holdfast.sources.restapi.keepers import ZipKeeper, open_keeper
+from holdfast.sources.restapi.manners import limits_of, retrying_of
 from holdfast.sources.restapi.paging import timestamp
-from holdfast.sources.restapi.session import limits_of, retrying_of
 from holdfast.sources.restapi.statefile import read_state
 
 if TYPE_CHECKING:

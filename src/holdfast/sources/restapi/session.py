@@ -8,25 +8,31 @@ while answers stay quick, and halves when the API shows that it is too much.
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import inspect
 import random
 import time
-from collections import deque
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from holdfast import __version__
 from holdfast.core.errors import AnswerError, AuthError, FetchError, UnreachableError
-from holdfast.net.aio import AsyncClient, Call, ClientOptions, Reply, encoded, shown
+from holdfast.net.aio import AsyncClient, Call, Reply, encoded, shown
 from holdfast.net.pace import Limits, Pace
 from holdfast.sources.restapi.credentials import Credentials, open_credentials
 from holdfast.sources.restapi.documents import as_json
+from holdfast.sources.restapi.gate import FIRST_WIDTH, Gate
+from holdfast.sources.restapi.manners import (
+    Retrying,
+    client_options,
+    limits_of,
+    origin,
+    retry_after,
+    retrying_of,
+    trusted_origins,
+)
 from holdfast.sources.restapi.redact import Redactor, sensitive
-from holdfast.sources.restapi.sections import DEFAULT_RETRIES, MAX_PARALLEL
+from holdfast.sources.restapi.sections import MAX_PARALLEL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -34,7 +40,6 @@ if TYPE_CHECKING:
 
     from holdfast.sources.restapi.project import Project
 
-_TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _THROTTLED = frozenset({429, 503})
 _OK = range(200, 300)
 _UNAUTHORISED = 401
@@ -43,7 +48,6 @@ _PARTIAL_CONTENT = 206
 _RANGE_REFUSED = 416
 _THROTTLE_TRIES = 50
 """How often one request may be told to wait before that counts as failure."""
-_FIRST_WIDTH = 4
 
 
 class Wanting(Exception):  # noqa: N818 - never leaves this package; says "not yet", not "wrong"
@@ -99,75 +103,6 @@ class Traffic:
     waited: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retrying:
-    """When a failed request is tried again. Seconds."""
-
-    tries: int = DEFAULT_RETRIES
-    first: float = 0.5
-    longest: float = 60.0
-    growing: bool = True
-    statuses: frozenset[int] = _TRANSIENT
-
-    def delay(self, failures: int) -> float:
-        """Before the next try, with jitter so that many do not come back together."""
-        whole = self.first * 2 ** (failures - 1) if self.growing else self.first
-        whole = min(whole, self.longest)
-        return whole * random.uniform(0.5, 1.0)  # noqa: S311 - spread, not secrecy
-
-
-@dataclass(slots=True)
-class _Gate:
-    """How many requests may be under way: additive increase while answers stay quick, halved on
-    trouble.
-    """
-
-    most: int
-    width: float = _FIRST_WIDTH
-    busy: int = 0
-    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
-    quickest: float = float("inf")
-    typical: float = 0.0
-    cautious: bool = False
-    cut_at: float = 0.0
-
-    async def enter(self) -> None:
-        if self.busy < int(self.width) and not self.waiting:
-            self.busy += 1
-            return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.waiting.append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.leave()
-            raise
-
-    def leave(self) -> None:
-        self.busy -= 1
-        while self.waiting and self.busy < int(self.width):
-            turn = self.waiting.popleft()
-            if not turn.done():
-                self.busy += 1
-                turn.set_result(None)
-
-    def went_well(self, elapsed: float) -> None:
-        self.quickest = min(self.quickest, elapsed)
-        self.typical = elapsed if not self.typical else 0.9 * self.typical + 0.1 * elapsed
-        if self.typical > 3 * self.quickest + 0.05:
-            return
-        self.width = min(self.most, self.width + (1 / self.width if self.cautious else 1))
-
-    def was_too_much(self, begun: float, now: float) -> None:
-        """Requests that were on their way before the last cut say nothing new."""
-        if begun < self.cut_at:
-            return
-        self.width = max(1.0, self.width / 2)
-        self.cautious = True
-        self.cut_at = now
-
-
 class Session:
     """Made by `open_session`."""
 
@@ -189,7 +124,7 @@ class Session:
         self._credentials = credentials
         self._pace = Pace(limits)
         self._retrying = retrying
-        self._gate = _Gate(most=most, width=min(_FIRST_WIDTH, most))
+        self._gate = Gate(most=most, width=min(FIRST_WIDTH, most))
         self._trusted = trusted
         self._not_before = 0.0
         self._log = log
@@ -464,92 +399,6 @@ async def open_session(
         )  # fmt: skip
 
 
-def trusted_origins(project: Project) -> frozenset[str]:
-    """The hosts that the project itself names."""
-    patterns = [rule.follow_pattern for rule in project.follow]
-    root = project.files.root_url if project.files else None
-    return frozenset(origin(url) for url in (project.source.url, root, *patterns) if url)
-
-
-def origin(url: str) -> str:
-    """Scheme, host and port of an address."""
-    parts = urlsplit(url)
-    default = {"http": 80, "https": 443}.get(parts.scheme.lower())
-    try:
-        port = parts.port or default
-    except ValueError:
-        port = None
-    return f"{parts.scheme.lower()}://{(parts.hostname or '').lower()}:{port}"
-
-
-def client_options(project: Project, *, connections: int) -> ClientOptions:
-    options = project.request
-    verify = options.verify_ssl
-    return ClientOptions(
-        timeout=options.timeout,
-        connect_timeout=options.connect_timeout,
-        read_timeout=options.read_timeout,
-        verify=verify if isinstance(verify, bool) else project.folder / verify,
-        proxies=options.proxies,
-        user_agent=options.user_agent or f"holdfast/{__version__}",
-        max_redirects=options.max_redirects,
-        allow_redirects=options.allow_redirects,
-        connections=connections,
-    )
-
-
-def limits_of(project: Project) -> Limits:
-    """The rate limits, and `default_delay` as the pause that it makes between requests."""
-    rate = project.rate_limit
-    delay = project.source.default_delay or 0.0
-    spacing = delay / (project.request.parallelism or 1)
-    if not rate.enabled:
-        return Limits(spacing=spacing)
-    return Limits(
-        per_second=rate.requests_per_second,
-        burst=rate.burst_size,
-        per_minute=rate.requests_per_minute,
-        per_hour=rate.requests_per_hour,
-        spacing=spacing,
-    )
-
-
-def retrying_of(project: Project) -> Retrying:
-    """The retry keys in the order of their precision: request.retry, request.retry_*,
-    project.retry_*.
-    """
-    request, nested = project.request, project.request.retry
-    tries = _first(nested.max_retries, request.retry_max_retries, project.source.retry_count)
-    first = _first(nested.initial_delay, request.retry_initial_delay, project.source.retry_delay)
-    strategy = nested.backoff_strategy or request.retry_backoff_strategy
-    more = {*nested.retry_on_status, *request.retry_on_status, *project.errors.retry_on_errors}
-    plain = Retrying()
-    return Retrying(
-        tries=int(plain.tries if tries is None else tries),
-        first=plain.first if first is None else first,
-        longest=_first(nested.max_delay, request.retry_max_delay) or plain.longest,
-        growing=strategy != "fixed",
-        statuses=_TRANSIENT | more,
-    )
-
-
-def retry_after(value: str | None) -> float | None:
-    """Seconds that a Retry-After header asks for, given as seconds or as a date."""
-    if not value:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        when = email.utils.parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return max(0.0, (when - datetime.now(UTC)).total_seconds())
-
-
 def _progress(path: Path, meta: Path) -> tuple[int, str]:
     """How much of a download is there, and of which version; (0, "") where it must begin anew."""
     try:
@@ -564,10 +413,6 @@ def _length(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def _first(*values: float | None) -> float | None:
-    return next((value for value in values if value is not None), None)
 
 
 def _without_param(url: str, name: str) -> str:
