@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from holdfast.sources.restapi.writers import Batches
 
-_GROUP: Final = 32 << 20
+_GROUP: Final = 8 << 20
 """Bytes of a Parquet row group in memory."""
 _SQLITE_COLUMNS: Final = 2000
 
@@ -41,7 +41,9 @@ def write_duckdb(batches: Batches, path: Path) -> None:
     import duckdb
 
     schema = schema_of(shape_of(batches))
-    with contextlib.closing(duckdb.connect(str(path))) as database:
+    with contextlib.closing(
+        duckdb.connect(str(path), config={"threads": 1, "memory_limit": "128MB"})
+    ) as database:
         database.register("incoming", schema.empty_table())
         database.execute("CREATE TABLE records AS SELECT * FROM incoming")
         for group in _groups(batches, schema):
@@ -90,10 +92,10 @@ def _groups(batches: Batches, schema: pa.Schema) -> Iterator[pa.Table]:
         if batch:
             waiting.append(pa.RecordBatch.from_struct_array(_array(as_objects(batch), kind)))
         if sum(part.nbytes for part in waiting) >= _GROUP:
-            yield pa.Table.from_batches(waiting, schema).combine_chunks()
+            yield pa.Table.from_batches(waiting, schema)
             waiting = []
     if waiting:
-        yield pa.Table.from_batches(waiting, schema).combine_chunks()
+        yield pa.Table.from_batches(waiting, schema)
 
 
 def _array(rows: list[dict[str, Any]], kind: pa.DataType) -> pa.Array:
