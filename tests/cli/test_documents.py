@@ -119,3 +119,12 @@ def test_changes_are_told():
     assert fragments
     for path in fragments:
         assert path.read_text().strip().endswith("."), path
+
+
+def test_every_invariant_is_shown():
+    """Each promise that concerns this package is named by the docstring of a test."""
+    listed = re.findall(r"^\| (I\d+) \|", (ROOT / "INVARIANTS.md").read_text(), re.MULTILINE)
+    assert listed == [f"I{number}" for number in range(1, 11)]
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    for name in set(listed) - {"I7", "I9"}:  # these two concern a server
+        assert re.search(rf'"""[^"]*\b{name}\b', tests), name

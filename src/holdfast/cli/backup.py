@@ -4,7 +4,8 @@ import getpass
 import os
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -88,6 +89,12 @@ def backup(
     files_from_raw: Annotated[
         list[str] | None, typer.Option(metavar="FILE", help="Read names, each ended by NUL.")
     ] = None,
+    source: Annotated[
+        str,
+        typer.Option(
+            metavar="PLACE", help="Something else: api:FOLDER, a project of `holdfast api`."
+        ),
+    ] = "",
     stdin: Annotated[bool, typer.Option("--stdin", help="Back standard input up.")] = False,
     stdin_from_command: Annotated[
         bool,
@@ -157,18 +164,19 @@ def backup(
 
     Ends with 3 where something could not be read: it is listed, and the rest is safe.
     """
-    from holdfast.cli.backup_report import BackupReport
-    from holdfast.repo.backup import BackupOptions, back_up
-    from holdfast.repo.gotext import format_time
-
     settings = settings_of.of(ctx)
     output = Output(settings)
-    streamed = stdin or stdin_from_command
-    if streamed and (files_from or files_from_raw or files_from_verbatim or (stdin and paths)):
-        raise UsageError("a stream and files cannot be backed up together")
-    with repository.opened(settings, output) as opened:
-        if streamed:
-            reading = _stream(stdin_filename, (paths or []) if stdin_from_command else None, opened)
+    watched = not output.quiet and (output.json or output.stderr.isatty()) and not no_scan
+    with repository.opened(settings, output) as opened, ExitStack() as at_the_end:
+        if source or stdin or stdin_from_command:
+            lists = files_from or files_from_raw or files_from_verbatim
+            if lists or (paths and not stdin_from_command) or bool(source) + stdin > 1:
+                raise UsageError("a stream or --source cannot be backed up together with files")
+            if source:
+                reading = _other(source, at_the_end)
+            else:
+                command = (paths or []) if stdin_from_command else None
+                reading = _stream(stdin_filename, command, opened)
         else:
             named = targets.collect(
                 paths or [],
@@ -177,44 +185,93 @@ def backup(
                 raw=files_from_raw or (),
             )
             filters = _filters(
-                exclude, iexclude, exclude_file, iexclude_file, exclude_if_present,
+                (*(exclude or ()), *targets.patterns_in(exclude_file or ())),
+                (*(iexclude or ()), *targets.patterns_in(iexclude_file or ())),
+                exclude_if_present or (),
                 exclude_caches=exclude_caches,
                 larger_than=exclude_larger_than,
                 one_file_system=one_file_system,
                 opened=opened,
-            )  # fmt: skip
-            watched = not output.quiet and (output.json or output.stderr.isatty())
-            reading = _files(named, filters, count=watched and not no_scan)
-        hostname = host or socket.gethostname()
-        tags = tuple(dict.fromkeys(name for text in tag or () for name in text.split(",") if name))
-        at = None if time == "now" else parse_moment(time)
-        chosen = BackupOptions(
-            hostname=hostname,
-            username=getpass.getuser(),
-            uid=os.getuid(),
-            gid=os.getgid(),
-            tags=tags,
-            excludes=reading.excludes,
-            time=at,
-            ignore_inode=ignore_inode,
-            ignore_ctime=ignore_ctime,
-            with_atime=with_atime,
-            allow_empty=allow_empty,
-            skip_if_unchanged=skip_if_unchanged,
-            dry_run=dry_run,
-            program_version=f"holdfast {__version__}",
-            sealing=_sealing(settings, read_concurrency),
+            )
+            reading = _files(named, filters, count=watched)
+        _keep(
+            opened,
+            settings,
+            output,
+            reading,
+            _options(
+                settings,
+                reading,
+                host=host,
+                tags=tag or (),
+                time=time,
+                workers=read_concurrency,
+                ignore_inode=ignore_inode,
+                ignore_ctime=ignore_ctime,
+                with_atime=with_atime,
+                allow_empty=allow_empty,
+                skip_if_unchanged=skip_if_unchanged,
+                dry_run=dry_run,
+            ),
+            find_parent=None if force else (parent or "", group_by),
         )
-        began = format_time(opened.clock.now())
-        with (
-            BackupReport(output, reading.totals) as report,
-            repository.locked(opened, settings, output, refreshing=False) as lock,
-        ):
-            if not force:
-                chosen = _with_parent(opened, chosen, reading, parent, group_by)
-            report.parent(chosen.parent)
-            result = back_up(opened, reading.source, chosen, observer=report, lock=lock)
-        report.summary(result, dry_run=dry_run, began=began, ended=format_time(opened.clock.now()))
+
+
+def _options(
+    settings: Settings,
+    reading: _Reading,
+    *,
+    host: str | None,
+    tags: Sequence[str],
+    time: str,
+    workers: int,
+    **flags: bool,
+) -> "BackupOptions":
+    from holdfast.repo.backup import BackupOptions
+
+    chosen = BackupOptions(
+        hostname=host or socket.gethostname(),
+        username=getpass.getuser(),
+        uid=os.getuid(),
+        gid=os.getgid(),
+        tags=tuple(dict.fromkeys(name for text in tags for name in text.split(",") if name)),
+        excludes=reading.excludes,
+        time=None if time == "now" else parse_moment(time),
+        program_version=f"holdfast {__version__}",
+        sealing=_sealing(settings, workers),
+    )
+    return replace(chosen, **flags)
+
+
+def _keep(
+    opened: "Repository",
+    settings: Settings,
+    output: Output,
+    reading: _Reading,
+    chosen: "BackupOptions",
+    *,
+    find_parent: tuple[str, str] | None,
+) -> None:
+    """Backs up and tells. `find_parent`: the name that was given, and what it must share else.
+
+    Raises:
+        PartialError: something could not be read as it is.
+    """
+    from holdfast.cli.backup_report import BackupReport
+    from holdfast.repo.backup import back_up
+    from holdfast.repo.gotext import format_time
+
+    began = format_time(opened.clock.now())
+    with (
+        BackupReport(output, reading.totals) as report,
+        repository.locked(opened, settings, output, refreshing=False) as lock,
+    ):
+        if find_parent is not None:
+            chosen = _with_parent(opened, chosen, reading, *find_parent)
+        report.parent(chosen.parent)
+        result = back_up(opened, reading.source, chosen, observer=report, lock=lock)
+    ended = format_time(opened.clock.now())
+    report.summary(result, dry_run=chosen.dry_run, began=began, ended=ended)
     if result.outcome is Outcome.PARTIAL:
         count = len(result.problems)
         shown = ", ".join(output.shown(problem.path) for problem in result.problems[:_LISTED])
@@ -226,12 +283,10 @@ def _with_parent(
     opened: "Repository",
     chosen: "BackupOptions",
     reading: _Reading,
-    parent: str | None,
+    parent: str,
     group_by: str,
 ) -> "BackupOptions":
     """With the snapshot that was named, or the last one of the same group that is not newer."""
-    from dataclasses import replace
-
     from holdfast.repo.snapshot import choose
 
     if parent:
@@ -254,17 +309,16 @@ def _with_parent(
 
 
 def _filters(
-    exclude: Sequence[str] | None,
-    iexclude: Sequence[str] | None,
-    exclude_file: Sequence[str] | None,
-    iexclude_file: Sequence[str] | None,
-    exclude_if_present: Sequence[str] | None,
+    excludes: tuple[str, ...],
+    iexcludes: tuple[str, ...],
+    exclude_if_present: Sequence[str],
     *,
     exclude_caches: bool,
     larger_than: str,
     one_file_system: bool,
     opened: "Repository",
 ) -> "Filters":
+    """With the repository itself and its cache left out, whichever path leads to them."""
     from holdfast.sources.files.filters import Filters
 
     try:
@@ -274,10 +328,10 @@ def _filters(
     own = [opened.store.address] if opened.store.properties.local else []
     own += [str(opened.cache.parent)] if opened.cache else []
     return Filters(
-        excludes=(*(exclude or ()), *targets.patterns_in(exclude_file or ())),
-        iexcludes=(*(iexclude or ()), *targets.patterns_in(iexclude_file or ())),
+        excludes=excludes,
+        iexcludes=iexcludes,
         exclude_caches=exclude_caches,
-        exclude_if_present=tuple(exclude_if_present or ()),
+        exclude_if_present=tuple(exclude_if_present),
         exclude_larger_than=size,
         one_file_system=one_file_system,
         skip=tuple(map(os.fsencode, own)),
@@ -294,6 +348,20 @@ def _files(named: Sequence[bytes], filters: "Filters", *, count: bool) -> _Readi
 
         totals = Totals(source)
     return _Reading(source, filters.excludes, totals)
+
+
+def _other(place: str, at_the_end: ExitStack) -> _Reading:
+    """What an API project has collected."""
+    from holdfast.cli.api_keep import project_of
+
+    folder = project_of(place)
+    if folder is None:
+        raise UsageError(f"{place!r} is no source", remedy="Write api:FOLDER, or name the path.")
+    from holdfast.sources.restapi.project import load_project
+    from holdfast.sources.restapi.snapshot import ApiSource
+
+    source = at_the_end.enter_context(closing(ApiSource(load_project(folder))))
+    return _Reading(source, (), None)
 
 
 def _stream(name: str, command: Sequence[str] | None, opened: "Repository") -> _Reading:

@@ -60,7 +60,7 @@ def init(
     if output.json:
         output.message("initialized", id=made.config.id, repository=store.address)
     else:
-        output.line(f"created repository {made.config.id[:10]} at {store.address}")
+        output.said(f"created repository {made.config.id[:10]} at {store.address}")
         output.said(
             "\nKeep the password safe. Without it what is in the repository is lost for good.\n"
             "Back up with: holdfast -r " + store.address + " backup FOLDER"

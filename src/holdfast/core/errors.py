@@ -30,7 +30,7 @@ class HoldfastError(Exception):
 class UsageError(HoldfastError):
     code = "usage"
     http_status = 400
-    remedy = "See --help of the command for what it takes."
+    remedy = "Nothing was changed. See --help of the command for what it takes."
 
 
 class PartialError(HoldfastError):
@@ -150,7 +150,10 @@ class NoRepositoryError(HoldfastError):
     code = "no-repository"
     exit_code = 10
     http_status = 404
-    remedy = "Check the address given by -r, or make a new repository with `holdfast init`."
+    remedy = (
+        "Nothing was changed. Check the address given by -r, or make a new repository with "
+        "`holdfast init`."
+    )
 
 
 class RepositoryExistsError(HoldfastError):
@@ -165,7 +168,7 @@ class LockedError(HoldfastError):
     http_status = 423
     retryable = True
     remedy = (
-        "Wait for the other program, or give --retry-lock. "
+        "Nothing was changed. Wait for the other program, or give --retry-lock. "
         "Locks of dead programs go away by themselves."
     )
 
@@ -182,7 +185,10 @@ class WrongPasswordError(HoldfastError):
     code = "wrong-password"
     exit_code = 12
     http_status = 403
-    remedy = "Give another password (--password-file, --password-command or HOLDFAST_PASSWORD)."
+    remedy = (
+        "Nothing was changed. Give another password (--password-file, --password-command or "
+        "HOLDFAST_PASSWORD)."
+    )
 
 
 class UnknownVersionError(HoldfastError):
@@ -211,7 +217,7 @@ class UnreadableError(HoldfastError):
 class SnapshotNotFoundError(HoldfastError):
     code = "no-snapshot"
     http_status = 404
-    remedy = "List them with `holdfast snapshots`."
+    remedy = "Nothing was changed. List them with `holdfast snapshots`."
 
 
 class PathNotFoundError(HoldfastError):
