@@ -77,8 +77,11 @@ def test_nothing_new_costs_two_requests(api, workshop, ids):
     project = workshop.project()
     run_project(project, "full")
     api.requests.clear()
-    run_project(project, "incremental")
+    before = project.place.pages.stat()
+    report = run_project(project, "incremental")
     assert len(api.requests) == 2
+    assert not report.published
+    assert project.place.pages.stat().st_mtime_ns == before.st_mtime_ns
     assert ids(project) == list(range(1, 101))
 
 

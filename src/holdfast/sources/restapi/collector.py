@@ -344,7 +344,8 @@ def finish_publishing(place: Place, ledger: Ledger, keeper: Keeper, run: Run) ->
         )
         if aside and notes.get("keep_runs"):
             keeper.set_aside(place.previous / f"{aside}{keeper.path.suffix}")
-        keeper.publish(partial, keep=keep)
+        if not keep or partial.end:  # nothing to add: an archive of any size is left as it is
+            keeper.publish(partial, keep=keep)
     published = replace(run, state=State.PUBLISHED)
     with ledger.batch():
         if aside:

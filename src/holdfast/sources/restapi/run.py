@@ -227,6 +227,14 @@ class _RunInProgress:
                 f"received {report.unique} records, more than the {report.announced} announced"
             )
 
+    def _brought_nothing(self) -> bool:
+        """There is nothing to publish: no page of an incremental run differs, no record has
+        changed.
+        """
+        if self._mode == INCREMENTAL:
+            return self._collector.count == 0
+        return self._mode == UPDATE and not self._changes.whole and not self._report.records
+
     async def _publish(self, intake: Intake) -> None:
         report = self._report
         if not report.records and not self._orders.allow_empty and self._changes.whole:
@@ -236,7 +244,7 @@ class _RunInProgress:
             )
         loop = asyncio.get_running_loop()
         collector = self._collector
-        if self._mode == UPDATE and not self._changes.whole and not report.records:
+        if self._brought_nothing():
             await loop.run_in_executor(self._writer, collector.discard)
         else:
             repeated = report.records - report.unique if self._project.data.item_key else None
