@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _MARGIN = 0.01
 """Seconds a window is kept longer, because the other side's clock sees requests arrive unevenly."""
@@ -54,6 +58,14 @@ class Pace:
         for window in self._windows:
             window.taken.append(start)
         return start
+
+    def recall(self, ages: Iterable[float], now: float) -> None:
+        """Counts requests of an earlier process, that many seconds ago, oldest first, in the
+        windows.
+        """
+        for age in ages:
+            for window in self._windows:
+                window.taken.append(now - age)
 
 
 class _Window:

@@ -40,8 +40,7 @@ CREATE TABLE IF NOT EXISTS response(
 ) STRICT;
 CREATE INDEX IF NOT EXISTS response_member ON response(archive, member);
 CREATE INDEX IF NOT EXISTS response_number ON response(run, number, seq);
-CREATE INDEX IF NOT EXISTS response_digest ON response(run, digest) WHERE digest IS NOT NULL;
-CREATE TABLE IF NOT EXISTS setting(name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE INDEX IF NOT EXISTS response_time ON response(time);
 """
 _COLUMNS = (
     "run, archive, name, member, number, method, crc, packed, size, place, end, time, sha256,"
@@ -128,8 +127,10 @@ class Ledger:
         if read_only:
             self._db = sqlite3.connect(
                 f"{path.resolve().as_uri()}?mode=ro",
-                uri=True, isolation_level=None, check_same_thread=False,
-            )  # fmt: skip
+                uri=True,
+                isolation_level=None,
+                check_same_thread=False,
+            )
             return
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode=WAL")
@@ -237,9 +238,10 @@ class Ledger:
         ).fetchone()
         return Response(*row) if row else None
 
-    def last_number(self, run_id: str) -> int | None:
-        row = self._db.execute("SELECT max(number) FROM response WHERE run=?", (run_id,)).fetchone()
-        return row[0] if row else None
+    def times_since(self, moment: int) -> list[int]:
+        """When responses were stored after a moment, oldest first; nanoseconds."""
+        rows = self._db.execute("SELECT time FROM response WHERE time>? ORDER BY time", (moment,))
+        return [row[0] for row in rows]
 
     def sums(self, run_id: str) -> tuple[int, int, int]:
         """Responses, records and bytes of a run."""
@@ -275,21 +277,6 @@ class Ledger:
             " (SELECT archive, member FROM response WHERE run=?1 AND end>0)",
             (run_id,),
         )
-
-    def has_digest(self, run_id: str, digest: int, *, before: int) -> int | None:
-        """Number of an earlier response of the run with the same records, if there is one."""
-        row = self._db.execute(
-            "SELECT number FROM response WHERE run=? AND digest=? AND number<? LIMIT 1",
-            (run_id, digest, before),
-        ).fetchone()
-        return row[0] if row else None
-
-    def setting(self, name: str) -> str | None:
-        row = self._db.execute("SELECT value FROM setting WHERE name=?", (name,)).fetchone()
-        return row[0] if row else None
-
-    def set(self, name: str, value: str) -> None:
-        self._db.execute("INSERT OR REPLACE INTO setting VALUES(?,?)", (name, value))
 
 
 def with_sums(run: Run, ledger: Ledger) -> Run:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 FULL = "full"
 INCREMENTAL = "incremental"
+_HOUR = 3600 * 10**9
 MODES = (FULL, INCREMENTAL, "continue", UPDATE)
 
 
@@ -156,6 +157,10 @@ class _RunInProgress:
         async with open_session(
             self._project, redactor=_redactor(side), log=self._orders.log
         ) as session:
+            if self._project.rate_limit.requests_per_hour:
+                now = time.time_ns()
+                recent = self._collector.ledger.times_since(now - _HOUR)
+                session.recall((now - moment) / 10**9 for moment in recent)
             tally = self._tally
             intake = self._intake(side, session, reader, tally)
             self._report.resumed = self._collector.count if self._collector.resumed else 0

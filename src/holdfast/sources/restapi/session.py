@@ -35,7 +35,7 @@ from holdfast.sources.restapi.redact import Redactor, sensitive
 from holdfast.sources.restapi.sections import MAX_PARALLEL
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterable
     from pathlib import Path
 
     from holdfast.sources.restapi.project import Project
@@ -135,6 +135,10 @@ class Session:
     def width(self) -> int:
         """How many requests may be under way now."""
         return int(self._gate.width)
+
+    def recall(self, ages: Iterable[float]) -> None:
+        """Counts requests that an earlier run made, so many seconds ago, in the limits per hour."""
+        self._pace.recall(ages, time.monotonic())
 
     async def fetch(self, request: Request, judge: Callable[[Answer], Any] | None = None) -> Answer:
         """A good answer. `judge` looks at each with status 2xx and returns what to keep as
