@@ -6,7 +6,7 @@ import socket
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -225,11 +225,11 @@ def _options(
     tags: Sequence[str],
     time: str,
     workers: int,
-    **flags: bool,
+    **flags: Any,
 ) -> "BackupOptions":
     from holdfast.repo.backup import BackupOptions
 
-    chosen = BackupOptions(
+    return BackupOptions(
         hostname=host or socket.gethostname(),
         username=getpass.getuser(),
         uid=os.getuid(),
@@ -239,8 +239,8 @@ def _options(
         time=None if time == "now" else parse_moment(time),
         program_version=f"holdfast {__version__}",
         sealing=_sealing(settings, workers),
+        **flags,
     )
-    return replace(chosen, **flags)
 
 
 def _keep(

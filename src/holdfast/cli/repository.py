@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from holdfast.repo.lock import Lock
     from holdfast.repo.repository import Repository
     from holdfast.store.contract import Store
-    from holdfast.store.retry import Retry
+    from holdfast.store.retry import Patience, Retry
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +64,32 @@ def cache_root(settings: Settings) -> Path | None:
     return Path(settings.cache_dir) if settings.cache_dir else default_root()
 
 
-def open_place(settings: Settings, output: Output, *, address: str | None = None) -> "Store":
-    """The store that holds, or will hold, the repository. Nothing is read yet."""
+def open_place(settings: Settings, output: Output, *, first: bool = True) -> "Store":
+    """The store that holds, or will hold, the repository. Nothing is read yet.
+
+    `first`: to get in touch. A place that does not answer at all is told within seconds; one that
+    fails in the midst of work is given a quarter of an hour.
+    """
     from holdfast.store.locate import open_store
 
     def tell(retry: "Retry") -> None:
         output.note(f"{retry.error.message}; trying again in {retry.wait:.0f} s ({retry.what})")
 
     return open_store(
-        address or address_of(settings),
+        address_of(settings),
         limit_upload=settings.limit_upload or None,
         limit_download=settings.limit_download or None,
         ca_bundle=settings.cacert,
+        patience=_soon() if first else None,
         on_retry=tell,
         connections=_connections(settings.option or []),
     )
+
+
+def _soon() -> "Patience":
+    from holdfast.store.retry import Patience
+
+    return Patience(attempts=4)
 
 
 def _connections(texts: list[str]) -> int | None:
@@ -102,8 +113,12 @@ def _connections(texts: list[str]) -> int | None:
 
 @contextmanager
 def opened(settings: Settings, output: Output) -> Iterator["Repository"]:
-    """The repository that the options name, opened with their password."""
+    """The repository that the options name, opened with their password.
+
+    What is far away is reached through a cache from then on.
+    """
     from holdfast.repo.repository import Repository
+    from holdfast.store.cache import cached
 
     store = open_place(settings, output)
     root = cache_root(settings)
@@ -112,18 +127,15 @@ def opened(settings: Settings, output: Output) -> Iterator["Repository"]:
         found = Repository.open(store, secret, key_hint=settings.key_hint, cache_root=root)
         if root is not None and settings.cleanup_cache:
             remove_old(root)
-        yield found if store.properties.local else _with_cache(found, root)
+        if not store.properties.local:
+            store.close()
+            store = cached(open_place(settings, output, first=False), root, found.config.id)
+            found = Repository.unlocked(
+                store, found.objects.key, key_id=found.key_id, cache_root=root
+            )
+        yield found
     finally:
         store.close()
-
-
-def _with_cache(found: "Repository", root: Path | None) -> "Repository":
-    """The same repository through the cache of its distant store."""
-    from holdfast.repo.repository import Repository
-    from holdfast.store.cache import cached
-
-    store = cached(found.store, root, found.config.id)
-    return Repository.unlocked(store, found.objects.key, key_id=found.key_id, cache_root=root)
 
 
 @contextmanager
