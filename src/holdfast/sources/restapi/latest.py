@@ -114,12 +114,13 @@ def _once(
 def _keys(project: Project, batch: list[Any]) -> list[Key | None]:
     """The item keys of a batch, as far as possible without turning each into text."""
     (name, *more) = project.data.item_key
-    if not more and all(isinstance(record, dict) and name in record for record in batch):
-        keys = [record[name] for record in batch]
-        if set(map(type, keys)) in ({str}, {int}) and not (
-            isinstance(keys[0], int) and max(map(abs, keys)) > _INT64
-        ):
-            return keys
+    try:
+        keys = [] if more else [record[name] for record in batch]
+    except (KeyError, TypeError):  # a dotted key, or a record that is no object
+        keys = []
+    kinds = set(map(type, keys))
+    if kinds == {str} or (kinds == {int} and max(map(abs, keys)) <= _INT64):
+        return keys
     texts = (key_of(project, record) for record in batch)
     return [text if text is None else _plain(text) for text in texts]
 
