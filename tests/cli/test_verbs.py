@@ -238,3 +238,29 @@ def test_a_broken_pipe_is_no_error(process, kept):
     running.stdout.close()
     _, err = running.communicate(timeout=30)
     assert err == ""
+
+
+@pytest.mark.skipif(not os.access("/dev/fuse", os.W_OK), reason="needs FUSE")
+def test_mount(kept, process, tmp_path):
+    """Snapshots can be looked at as folders; SIGTERM unmounts and ends it well."""
+    pytest.importorskip("mfusepy", reason="needs the extra `mount`", exc_type=ImportError)
+    place = tmp_path / "mounted"
+    place.mkdir()
+    running = process("mount", place)
+    assert "now serving" in running.stdout.readline()
+    (snapshot,) = (place / "ids").iterdir()
+    assert [path.read_text() for path in snapshot.rglob("a.txt")] == ["first"]
+    running.terminate()
+    running.communicate(timeout=30)
+    assert running.returncode == 0
+    assert not os.path.ismount(place)
+
+
+def test_mount_without_its_library(holdfast, kept, tmp_path, monkeypatch):
+    """It is told in one sentence which extra is missing."""
+    import sys
+
+    monkeypatch.setitem(sys.modules, "mfusepy", None)
+    ended = holdfast("mount", tmp_path)
+    assert ended.code == 1
+    assert "holdfast[mount]" in ended.err

@@ -1,5 +1,6 @@
 """`holdfast mount`: snapshots as a folder, until it is unmounted."""
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,13 +32,7 @@ def mount(
     """Shows snapshots as a folder through FUSE, read-only, by time, host, tag and name. Ends when
     it is unmounted.
     """
-    try:
-        from holdfast.repo.mount import mount as serve
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"mounting needs the library {error.name}, which is not installed",
-            remedy="Install it with `pip install 'holdfast[mount]'`, or use `holdfast restore`.",
-        ) from error
+    from holdfast.repo.mount import mount as serve
 
     settings = settings_of.of(ctx)
     output = Output(settings)
@@ -55,11 +50,20 @@ def mount(
             output.said("When finished, press Ctrl-C here or unmount the folder.")
             output.stdout.flush()
 
-        serve(
-            opened,
-            Path(mountpoint),
-            wanted=wanted,
-            allow_other=allow_other,
-            owner_root=owner_root,
-            ready=ready,
-        )
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)  # FUSE's own loop then ends at them, unmounted
+        try:
+            serve(
+                opened,
+                Path(mountpoint),
+                wanted=wanted,
+                allow_other=allow_other,
+                owner_root=owner_root,
+                ready=ready,
+            )
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                f"mounting needs the library {error.name}, which is not installed",
+                remedy="Nothing was changed. Install it with `pip install 'holdfast[mount]'`, or "
+                "use `holdfast restore`.",
+            ) from error
