@@ -1,10 +1,11 @@
 """Requests reach what the policy allows, whatever the address is dressed as."""
 
+import socket
 from ipaddress import ip_network
 
 import pytest
 
-from holdfast.core.errors import EgressDeniedError, HostNotFoundError
+from holdfast.core.errors import EgressDeniedError, HostNotFoundError, NetworkError
 from holdfast.net.egress import OWN_MACHINE, PUBLIC_ONLY, Egress, reachable
 
 PUBLIC = ["93.184.216.34", "8.8.8.8", "2606:2800:220:1::1", "64:ff9b::5db8:d822", "::ffff:8.8.8.8"]
@@ -128,3 +129,15 @@ def test_names_without_address_are_errors(host):
     with pytest.raises(HostNotFoundError) as caught:
         reachable(OWN_MACHINE, host, 80, lookup=at() if not host else None)
     assert not caught.value.retryable
+
+
+def test_silent_name_server_is_worth_another_try(monkeypatch):
+    """That nobody answers is not that there is no such host."""
+
+    def silent(*_, **__):
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    with pytest.raises(NetworkError) as caught:
+        reachable(OWN_MACHINE, "host", 80)
+    assert caught.value.retryable

@@ -137,6 +137,20 @@ def test_refused_connections_are_told(client):
         client.request("GET", f"http://127.0.0.1:{port}/")
 
 
+def test_hosts_that_do_not_answer_are_given_up():
+    """After `connect_timeout`: here a listener whose queue is full."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listening:
+        waiting = [socket.socket() for _ in range(4)]
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(listening.getsockname())
+        client = HttpClient(connect_timeout=0.3)
+        with pytest.raises(NetworkError, match="in time"):
+            client.request("GET", f"http://127.0.0.1:{port_of(listening)}/")
+        for each in waiting:
+            each.close()
+
+
 def test_unknown_hosts_are_told(client):
     """And not worth another try."""
     with pytest.raises(HostNotFoundError, match=r"nowhere\.invalid"):
@@ -290,7 +304,8 @@ def tls(tmp_path):
 
     class Hello(BaseHTTPRequestHandler):
         def do_GET(self):
-            self.send_response(200)
+            self.send_response(302 if self.path == "/redirect" else 200)
+            self.send_header("Location", "http://localhost/")
             self.end_headers()
             self.wfile.write(b"hello")
 
@@ -315,6 +330,19 @@ def test_certificate_is_checked_against_the_name(tls):
     assert client.request("GET", f"https://localhost:{port}/").body == b"hello"
     with pytest.raises(CertificateError):
         client.request("GET", f"https://127.0.0.1:{port}/")
+
+
+def test_redirects_do_not_leave_tls(tls, client):
+    """From HTTPS to plain HTTP is refused, wherever it leads."""
+    port, bundle = tls
+    with pytest.raises(RedirectError, match="plain HTTP"):
+        HttpClient(ca_bundle=str(bundle)).request("GET", f"https://localhost:{port}/redirect")
+
+
+def test_unreadable_certificates_are_told():
+    """When the client is made."""
+    with pytest.raises(CertificateError, match="/nowhere"):
+        HttpClient(ca_bundle="/nowhere")
 
 
 def test_unknown_authorities_are_not_trusted(tls, client):

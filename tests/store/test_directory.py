@@ -357,6 +357,53 @@ def test_large_objects_are_written_and_read_in_pieces(tmp_path, monkeypatch):
     assert store.get_range(PACK, name, 100, 800) == DATA[100:900]
 
 
+def test_disk_that_cannot_be_read_is_an_error(store, monkeypatch):
+    """Whole and in parts, and also where a file shrinks meanwhile; never fewer bytes."""
+    name = keep(store, PACK, DATA)
+
+    def failing(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    for read in (failing, lambda *_: b""):
+        monkeypatch.setattr(os, "pread", read)
+        with pytest.raises(StoreError, match=name):
+            store.get(PACK, name)
+        with pytest.raises(StoreError, match=name):
+            store.get_range(PACK, name, 0, 10)
+
+
+def test_objects_removed_during_a_listing_are_passed_over(store):
+    """They are gone, which is no error; a file that cannot be looked at is one."""
+    names = [keep(store, INDEX, b"%d" % number) for number in range(3)]
+    listing = store.list(INDEX)
+    seen = next(listing).name
+    for name in names:
+        if name != seen:
+            store.remove(INDEX, name)
+    assert list(listing) == []
+    loop = store.path_of(INDEX, named(b"loop"))
+    loop.symlink_to(loop)
+    with pytest.raises(StoreError, match="cannot find"):
+        list(store.list(INDEX))
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])
+def test_file_systems_that_cannot_sync_folders_are_used(store, monkeypatch, code):
+    """Some network file systems say so; any other failure of a sync is an error."""
+    real = os.fsync
+
+    def sync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(code, os.strerror(code))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    assert store.get(PACK, keep(store, PACK, DATA)) == DATA
+    code = errno.EIO
+    with pytest.raises(StoreError):
+        keep(store, PACK, b"other")
+
+
 def test_range_reads_are_fast(store):
     """64 KiB from an open pack in well under a tenth of a millisecond, with a wide margin."""
     name = keep(store, PACK, sample(1 << 20))

@@ -112,6 +112,13 @@ class Replacing(MemoryStore):
         super().put(kind, name, data)
 
 
+class Lenient(MemoryStore):
+    """Gives what there is beyond the end."""
+
+    def get_range(self, kind, name, offset, length):
+        return self.get(kind, name)[offset:][:length]
+
+
 class Careless(MemoryStore):
     """Checks before it writes, and lets two writers through in between."""
 
@@ -143,6 +150,7 @@ class Jumping(MemoryStore):
     ("store", "subject", "verdict"),
     [
         (Replacing, "overwriting", BAD),
+        (Lenient, "parts", BAD),
         (Careless, "rivals", MIND),
         (Forgetful, "removing", BAD),
         (Jumping, "clock", BAD),

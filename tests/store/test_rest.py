@@ -159,6 +159,25 @@ def test_strange_listing_is_an_error():
         list(RestStore(url).list(PACK))
 
 
+def test_size_that_is_not_told_is_an_error():
+    """An object without a size is none that could be relied on."""
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with raw_server(answer) as url, pytest.raises(StoreError, match="size"):
+        RestStore(url).stat(PACK, named(b""))
+
+
+def test_listing_of_what_nobody_made_is_empty(server):
+    """A server without the folder has nothing in it."""
+    assert list(RestStore(server.url).list(PACK)) == []
+
+
+def test_names_that_are_none_of_ours_are_passed_over(store, server):
+    """Whatever else a server lists."""
+    name = keep(store, PACK, b"x")
+    (server.folder / "data" / name[:2] / "upload-123").write_bytes(b"stranger")
+    assert [each.name for each in store.list(PACK)] == [name]
+
+
 def test_cut_body_is_an_error():
     """Fewer bytes than announced are never returned."""
     cut = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly these"

@@ -3,9 +3,11 @@
 import os
 from contextlib import contextmanager
 
+import boto3
 import pytest
 
 from holdfast.core.errors import (
+    CertificateError,
     ObjectExistsError,
     ObjectNotFoundError,
     StorageFullError,
@@ -144,6 +146,43 @@ def test_lost_connections_are_passing():
             store.get(PACK, NAME)
     with pytest.raises(StoreBusyError):
         store.get(PACK, NAME)
+
+
+def test_other_regions_and_strange_answers_are_told():
+    """Each with what is known of it."""
+    with replying(301) as server, pytest.raises(StoreError, match="another region"):
+        S3Store(f"{server.url}/bucket", options=KEYS).get(PACK, NAME)
+    page = Loopback(lambda _: Reply(200, b"hello"))
+    with page as server, pytest.raises(StoreError, match="none of S3"):
+        list(S3Store(f"{server.url}/bucket", options=KEYS).list(PACK))
+
+
+def test_strangers_in_the_bucket_are_passed_over(bucket, s3_endpoint):
+    """Other names, and packs in other folders."""
+    store = S3Store(bucket, options=KEYS)
+    name = keep(store, PACK, b"x")
+    client = boto3.client(
+        "s3",
+        endpoint_url=s3_endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="key",
+        aws_secret_access_key="secret",
+    )
+    for key in ("data/README", f"data/{name}", f"data/00/{NAME}", f"datas/{name[:2]}/{name}"):
+        client.put_object(Bucket=bucket.rpartition("/")[2], Key=key, Body=b"stranger")
+    assert [each.name for each in store.list(PACK)] == [name]
+
+
+def test_unreadable_certificates_are_told():
+    """Before anything is sent."""
+    with pytest.raises(CertificateError, match="/nowhere"):
+        S3Store("https://host.invalid/bucket", ca_bundle="/nowhere", environ={})
+
+
+def test_names_are_judged_where_a_policy_holds():
+    """A host that cannot be looked up is not asked on somebody's behalf."""
+    with pytest.raises(StoreError, match="no host named"):
+        S3Store("https://host.invalid/bucket", egress=PUBLIC_ONLY, environ={})
 
 
 class Overwriting:

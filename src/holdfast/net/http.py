@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import ssl
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
@@ -49,6 +50,21 @@ _ADDRESSES_LAST: Final = 60.0
 _PRIVATE_HEADERS: Final = {"authorization", "cookie"}
 
 
+def read_bundle(path: str) -> bytes:
+    """The certificates of the authorities to trust, as one file holds them.
+
+    Raises:
+        CertificateError: it cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise CertificateError(
+            f"the certificates in {path} cannot be read: {error.strerror}",
+            remedy="Nothing was sent. Name a PEM file that you may read.",
+        ) from error
+
+
 @dataclass(frozen=True, slots=True)
 class Response:
     status: int
@@ -63,6 +79,9 @@ class HttpClient:
     Proxies come from the environment (`HTTPS_PROXY`, `NO_PROXY`, ...). A proxy makes connections of
     its own: its rules hold beside `egress`, which then judges what the name means here.
     Times are seconds; `read_timeout` is between two pieces of an answer.
+
+    Raises:
+        CertificateError: `ca_bundle` cannot be read.
     """
 
     def __init__(
@@ -76,6 +95,8 @@ class HttpClient:
         redirects: int = 5,
         clock: Clock | None = None,
     ) -> None:
+        if ca_bundle:
+            read_bundle(ca_bundle)  # now, and not with each request
         self._egress = egress
         self._redirects = redirects
         self._clock = clock or SystemClock()

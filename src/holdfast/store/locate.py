@@ -48,6 +48,7 @@ def open_store(
     Raises:
         UnsupportedStoreError: no such kind of store, or an address that makes no sense.
         StoreDeniedError: `egress` forbids the host.
+        CertificateError: `ca_bundle` cannot be read.
     """
     scheme, place = _split(address)
     store: Store

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, TypeVar
 
@@ -130,7 +129,9 @@ class RetryStore(WrappedStore):
 
     def _persist(self, what: str, attempt: Callable[[bool], T]) -> T:
         started = self._clock.monotonic()
-        for tries in count(1):
+        tries = 0
+        while True:
+            tries += 1
             try:
                 return attempt(tries > 1)
             except StoreError as error:
@@ -139,11 +140,11 @@ class RetryStore(WrappedStore):
                 wait = self._wait_after(tries)
                 spent = self._clock.monotonic() - started
                 if tries >= self._patience.attempts or spent + wait > self._patience.deadline:
-                    raise type(error)(f"{error.message} ({tries} tries)") from error
+                    message = f"{error.message} ({tries} tries)"
+                    raise type(error)(message, remedy=error.advice) from error
                 if self._on_retry:
                     self._on_retry(Retry(what, tries, wait, error))
             self._clock.sleep(wait)
-        raise AssertionError  # count() never ends
 
     def _wait_after(self, tries: int) -> float:
         full = min(self._patience.longest_wait, self._patience.first_wait * 2.0 ** (tries - 1))

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_address
-from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -30,6 +29,7 @@ from holdfast.core.errors import (
     UnsupportedStoreError,
 )
 from holdfast.net.egress import OWN_MACHINE, reachable
+from holdfast.net.http import read_bundle
 from holdfast.store.contract import CONFIG_NAME, FileKind, Properties, Stat
 from holdfast.store.layout import describe, is_name, relative_path
 
@@ -362,7 +362,7 @@ def _client_options(endpoint: str, ca_bundle: str | None) -> ClientConfig:
         "user_agent": f"holdfast/{__version__}",
     }
     if ca_bundle:
-        options["root_certificate"] = Path(ca_bundle).read_bytes()
+        options["root_certificate"] = read_bundle(ca_bundle)
     return options
 
 
