@@ -173,8 +173,10 @@ def test_ls_in_json(tools, data):
 
 
 def test_find(tools):
-    """The same matches in the same order."""
-    restic, ours = (plain(text)[0] for text in tools("find", "--json", "*.txt", "link"))
+    """The same matches; restic 0.14 takes snapshots in the order in which they load."""
+    restic, ours = (
+        sorted(plain(text)[0], key=json.dumps) for text in tools("find", "--json", "*.txt", "link")
+    )
     assert ours == restic
     assert len(restic) == 3
 
