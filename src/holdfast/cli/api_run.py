@@ -12,7 +12,6 @@ from holdfast.cli.progress import Display
 from holdfast.core.errors import NoProjectError
 from holdfast.core.outcome import EXIT_CODES
 from holdfast.core.units import format_duration, format_size
-from holdfast.sources.restapi.detect import Detection, detect_project, with_url
 from holdfast.sources.restapi.paging import is_numbered, number_param
 from holdfast.sources.restapi.project import load_project
 from holdfast.sources.restapi.run import Orders, Report, run_project
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from holdfast.cli.output import Output
+    from holdfast.sources.restapi.detect import Detection
     from holdfast.sources.restapi.project import Project
     from holdfast.sources.restapi.session import Traffic
     from holdfast.sources.restapi.tally import Tally
@@ -127,6 +127,8 @@ def detect_in(folder: Path, url: str | None) -> Detection:
     Raises:
         NoProjectError: neither project nor address.
     """
+    from holdfast.sources.restapi.detect import detect_project, with_url
+
     try:
         project = load_project(folder)
     except NoProjectError:

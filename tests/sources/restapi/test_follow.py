@@ -17,6 +17,7 @@ from holdfast.sources.restapi.archive import open_archive
 from holdfast.sources.restapi.export import Selection, export
 from holdfast.sources.restapi.follow import follow, plan
 from holdfast.sources.restapi.ledger import Ledger
+from holdfast.sources.restapi.sections import MAX_PARALLEL
 from holdfast.sources.restapi.verify import verify
 from holdfast.testing.api_listing import Listing
 from holdfast.testing.api_projects import store_run, write_project
@@ -303,6 +304,6 @@ def test_a_killed_follow_goes_on_where_it_was(tmp_path, api):
     assert 0 < report.present <= asked
     assert report.present + report.fetched == 300
     assert len(stored(project)) == 300
-    in_flight = 64
+    in_flight = 2 * MAX_PARALLEL
     assert len(api.requests) - asked == report.fetched
     assert asked - report.present <= in_flight

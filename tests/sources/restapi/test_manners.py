@@ -14,6 +14,7 @@ from holdfast.core.errors import UnreachableError
 from holdfast.net.aio import Reply as Got
 from holdfast.sources.restapi.manners import Retrying, limits_of, retry_after, retrying_of
 from holdfast.sources.restapi.run import run_project
+from holdfast.sources.restapi.sections import MAX_PARALLEL
 from holdfast.sources.restapi.session import Request, open_session
 from holdfast.testing.api_listing import Listing
 from holdfast.testing.api_server import http_date, on_page, too_many, unavailable
@@ -60,8 +61,8 @@ def test_pages_are_fetched_side_by_side(api, workshop):
     begun = time.monotonic()
     run_project(workshop.project(), "full")
     assert time.monotonic() - begun < 2.0
-    assert 8 <= api.peak <= 32
-    assert api.connections <= 32
+    assert 8 <= api.peak <= MAX_PARALLEL
+    assert api.connections <= MAX_PARALLEL
 
 
 def test_parallelism_bounds(api, workshop):
@@ -86,7 +87,7 @@ def test_trouble_halves_the_width(api, workshop):
 
     serve(api, 5)
     wide, narrow = asyncio.run(ask())
-    assert wide == 32
+    assert wide == MAX_PARALLEL
     assert narrow <= wide // 2 + 1
 
 

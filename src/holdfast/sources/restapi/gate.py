@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 
-FIRST_WIDTH = 4
+FIRST_WIDTH = 8
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ class Gate:
         self.typical = elapsed if not self.typical else 0.9 * self.typical + 0.1 * elapsed
         if self.typical > 3 * self.quickest + 0.05:
             return
-        self.width = min(self.most, self.width + (1 / self.width if self.cautious else 1))
+        self.width = min(self.most, self.width + (1 / self.width if self.cautious else 2))
 
     def was_too_much(self, begun: float, now: float) -> None:
         """Requests that were on their way before the last cut say nothing new."""

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from array import array
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
 
 _PARTS = 64
 _BLOCK = 4096
@@ -20,8 +24,8 @@ class KeyCount:
         self._blocks: list[list[int]] = [[] for _ in range(_PARTS)]
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the count
 
-    def add(self, key: str) -> None:
-        mark = hash(key) & 0xFFFFFFFFFFFFFFFF
+    def add(self, key: Hashable) -> None:
+        mark = hash((key.__class__, key)) & 0xFFFFFFFFFFFFFFFF  # the hash of a number is itself
         part = mark % _PARTS
         fresh = self._fresh[part]
         fresh.append(mark)

@@ -24,7 +24,7 @@ from holdfast.sources.restapi.session import Answer, Wanting
 from holdfast.sources.restapi.xml import parse_xml
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Hashable
 
     from holdfast.sources.restapi.project import Project
 
@@ -172,9 +172,20 @@ class PageReader:
         )  # fmt: skip
 
 
-def keys_of(project: Project, records: list[Any]) -> list[str | None]:
-    """The item keys of a page's records. Any: JSON."""
+def keys_of(project: Project, records: list[Any]) -> list[Hashable | None]:
+    """What tells a page's records apart; None for a record without a key. Any: JSON."""
+    keys = project.data.item_key
+    if len(keys) == 1 and project.settings.splitter not in keys[0]:
+        return [_plain_key(record, keys[0]) for record in records]
     return [key_of(project, record) for record in records]
+
+
+def _plain_key(record: Any, key: str) -> Hashable | None:
+    """The quick way for the ordinary case; 1 and "1" and true are different keys."""
+    value = record.get(key) if isinstance(record, dict) else None
+    if value is None or value.__class__ is str or value.__class__ is int:
+        return value
+    return as_json(value), None
 
 
 def _as_utf8(answer: Answer) -> bytes:

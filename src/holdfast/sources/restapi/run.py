@@ -17,7 +17,6 @@ from holdfast.core.outcome import Outcome
 from holdfast.sources.restapi.archive import UPDATE, open_archive
 from holdfast.sources.restapi.changes import Changes, find_changes
 from holdfast.sources.restapi.collector import Collector, mend, open_collector
-from holdfast.sources.restapi.detect import completed
 from holdfast.sources.restapi.earlier import same_as_earlier
 from holdfast.sources.restapi.grow import grow_chain, grow_numbered
 from holdfast.sources.restapi.hooks import HookScripts
@@ -32,7 +31,6 @@ from holdfast.sources.restapi.session import Session, Traffic, open_session
 from holdfast.sources.restapi.statefile import write_state
 from holdfast.sources.restapi.tally import Tally
 from holdfast.sources.restapi.walk import Ending, NumberedWalk, chain_position, walk_chain
-from holdfast.sources.restapi.warc import write_warc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,6 +97,8 @@ def run_project(project: Project, mode: str, orders: Orders | None = None) -> Re
             remedy="Add it to work_modes, or run another mode.",
         )
     if project.source.detect:
+        from holdfast.sources.restapi.detect import completed
+
         project = completed(project)
     saved = mend(project.place)
     if mode != FULL and not _is_stored(project):
@@ -266,6 +266,8 @@ class _RunInProgress:
             )  # fmt: skip
             report.published = True
             if self._project.storage.warc:
+                from holdfast.sources.restapi.warc import write_warc
+
                 await loop.run_in_executor(self._writer, write_warc, self._project, run)
         write_state(self._project, report, intake.tally, self._changes)
 

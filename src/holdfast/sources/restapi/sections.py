@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from holdfast.core.secret import Secret
 
 DEFAULT_RETRIES = 5
-MAX_PARALLEL = 32
+MAX_PARALLEL = 48
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
