@@ -202,3 +202,16 @@ def test_detect_fills_in_what_is_left_open(api, workshop):
     )
     report = run_project(project, "full")
     assert (report.announced, report.records, report.pages) == (45, 45, 3)
+
+
+def test_growing_where_the_server_caps_pages(api, workshop, ids):
+    """skip by what pages really hold, in the incremental run as in the full one."""
+    listing = serve(api, 45, style="skip", largest_size=20)
+    project = workshop.project(
+        project={"iterate_by": "skip"}, params={"page_size_limit": 50, "count_skip_param": "skip"}
+    )
+    run_project(project, "full")
+    listing.records = [{"id": number} for number in range(1, 86)]
+    report = run_project(project, "incremental")
+    assert ids(project) == list(range(1, 86))
+    assert (report.outcome, report.records) == (Outcome.SUCCEEDED, 85)

@@ -14,7 +14,7 @@ import zipfile
 
 import pytest
 
-from holdfast.core.errors import ProjectBusyError, StorageFullError
+from holdfast.core.errors import AuthError, ProjectBusyError, StorageFullError
 from holdfast.core.outcome import Outcome
 from holdfast.sources.restapi import collector as collecting
 from holdfast.sources.restapi.archive import open_archive
@@ -24,6 +24,7 @@ from holdfast.sources.restapi.ledger import Ledger
 from holdfast.sources.restapi.place import Place, StorageKind
 from holdfast.sources.restapi.run import run_project
 from holdfast.testing.api_listing import Listing
+from holdfast.testing.api_server import on_page, server_error
 
 KINDS = list(StorageKind)
 
@@ -95,6 +96,24 @@ def test_killed_rerun_leaves_the_archive_alone(api, workshop, ids):
     assert ids(project) == list(range(1, 101))
     run_project(project, "full")
     assert ids(project) == list(range(1, 2001))
+
+
+def test_a_run_that_ended_after_its_first_page_still_learns_the_stride(api, workshop, ids):
+    """The server caps pages at 20 of 50: a run cut off before it found that out loses nothing later."""
+    api.listings["/items"] = Listing(
+        [{"id": number} for number in range(1, 96)], style="skip", largest_size=20, total=None
+    )
+    api.script("/items", server_error(403), when=on_page(20, param="skip"))
+    project = workshop.project(
+        project={"iterate_by": "skip"},
+        params={"page_size_limit": 50, "count_skip_param": "skip"},
+        data={"total_number_key": None},
+    )
+    with pytest.raises(AuthError):
+        run_project(project, "full")
+    report = run_project(project, "full")
+    assert report.resumed == 1
+    assert ids(project) == list(range(1, 96))
 
 
 class Crash(BaseException):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from holdfast.core.errors import ProjectError
 from holdfast.sources.restapi.documents import as_json, key_of
+from holdfast.sources.restapi.ledger import State
 from holdfast.sources.restapi.paging import Chain, number_param, numbered_changes
 from holdfast.sources.restapi.place import PAGES
 from holdfast.sources.restapi.walk import Ending, NumberedWalk, chain_position, walk_chain
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 async def grow_numbered(intake: Intake, digests: dict[int, int], notes: list[str]) -> Ending:
     """Raises FetchError where the first or the last page cannot be had."""
     first = intake.project.params.start_page
+    await _remember_stride(intake)
     published = _published(intake)
     known = set(intake.stored)
     """Pages that this very run had stored before it was cut off."""
@@ -109,6 +111,16 @@ async def grow_chain(intake: Intake, digests: dict[int, int], notes: list[str]) 
         intake.tally.uncount(_stored_page(intake, last))
     chain = Chain(intake.project)
     return await walk_chain(intake, chain, number=last, mark=mark)
+
+
+async def _remember_stride(intake: Intake) -> None:
+    """How far one page moves on is what the runs before have found out."""
+    ledger = intake.collector.ledger
+    for run in reversed(ledger.runs(PAGES, state=State.PUBLISHED)):
+        notes = run.notes or {}
+        if "stride" in notes:
+            await intake.note(stride=notes["stride"], size=notes["size"])
+            return
 
 
 async def _ask(intake: Intake, number: int) -> tuple[Answer, Page]:

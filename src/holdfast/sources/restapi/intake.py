@@ -61,6 +61,11 @@ class Intake:
         self._on_page = on_page
         self._earlier: Callable[[int, bytes], str | None] = lambda _number, _body: None
 
+    def stored_page(self, number: int) -> Page | None:
+        """A page as this run, or one before it, has stored it."""
+        body = self.collector.read(self.name(number))
+        return None if body is None else self.reader.read_stored(body)
+
     def take_over(self, number: int, page: Page) -> None:
         """Counts a page that is stored already."""
         self.tally.count(page)

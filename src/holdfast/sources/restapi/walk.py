@@ -72,6 +72,10 @@ class NumberedWalk:
         if self._first not in self._intake.stored:
             answer, page = await self._fetch(self._first)
             await self.begin(answer, page)
+        elif "stride" not in (self._intake.collector.run.notes or {}):
+            stored = self._intake.stored_page(self._first)
+            if stored is not None:
+                await self._learn(stored)
         if number_param(self._intake.project) is None:
             self._ending.reason = "the only page"
         elif self._first in self._nothing:
@@ -84,6 +88,10 @@ class NumberedWalk:
     async def begin(self, answer: Answer, page: Page) -> None:
         """Takes the first page and learns from it how far one page moves on."""
         await self._take(self._first, answer, page)
+        await self._learn(page)
+
+    async def _learn(self, page: Page) -> None:
+        """How far one page moves on; kept, so that a run that goes on later knows it too."""
         received, announced = len(page.records), self._tally.announced
         more = announced is None or announced > received
         if received and received != self._limit and more:
@@ -92,7 +100,7 @@ class NumberedWalk:
                 self._intake.project
             ):
                 await self._find_stride(page)
-            await self._intake.note(stride=self._stride, size=self._size)
+        await self._intake.note(stride=self._stride, size=self._size)
 
     async def _find_stride(self, first: Page) -> None:
         """A short first page: either the API caps its pages, or it hides some records of each.
@@ -105,10 +113,12 @@ class NumberedWalk:
         answer, second = await self._fetch(self._first + 1)
         seen = {repr(record) for record in first.records}
         overlap = any(repr(record) in seen for record in second.records)
+        fresh = self._first + 1 not in self._intake.stored
         if second.records and not overlap:
-            await self._take(self._first + 1, answer, second)
+            if fresh:
+                await self._take(self._first + 1, answer, second)
             return
-        if not second.records and self._tally.announced is None:
+        if fresh and not second.records and self._tally.announced is None:
             await self._take(self._first + 1, answer, second)
         self._stride = self._size = self._limit
 
