@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from datetime import datetime
 
 from holdfast.core.outcome import Outcome
 from holdfast.sources.restapi.archive import open_archive
@@ -123,10 +124,7 @@ def test_update_by_time_asks_from_the_last_start(api, workshop):
     run_project(project, "update")
     asked = api.requests[0].query["since"]
     assert asked.startswith("20")
-    assert (
-        abs(float(started) / 1e9 - __import__("datetime").datetime.fromisoformat(asked).timestamp())
-        < 2
-    )
+    assert abs(float(started) / 1e9 - datetime.fromisoformat(asked).timestamp()) < 2
 
 
 def test_a_whole_update_stores_only_pages_that_differ(api, workshop):
@@ -176,7 +174,7 @@ def test_a_project_can_be_moved(api, workshop, ids, tmp_path):
 
 
 def test_an_archive_without_a_directory_is_mended(api, workshop, ids):
-    """A storage.zip that another program was killed over: whole pages are saved, the rest fetched."""
+    """A storage.zip that another program was killed over: whole pages are saved, others fetched."""
     serve(api, 90)
     project = workshop.project()
     project.place.folder.mkdir()

@@ -99,7 +99,7 @@ def test_killed_rerun_leaves_the_archive_alone(api, workshop, ids):
 
 
 def test_a_run_that_ended_after_its_first_page_still_learns_the_stride(api, workshop, ids):
-    """The server caps pages at 20 of 50: a run cut off before it found that out loses nothing later."""
+    """The server caps pages at 20 of 50: a run cut off before it knew loses nothing later."""
     api.listings["/items"] = Listing(
         [{"id": number} for number in range(1, 96)], style="skip", largest_size=20, total=None
     )
