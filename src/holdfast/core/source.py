@@ -109,8 +109,8 @@ class Source(Protocol):
     """
 
     def walk(self) -> Iterator[Step]:
-        """Steps from `/` downwards: every ancestor of a root is a directory of its own in the
-        stream.
+        """Steps from the top of the tree downwards: every folder between it and a root is a
+        directory of its own in the stream.
         """
         ...
 

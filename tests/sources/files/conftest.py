@@ -21,6 +21,9 @@ PATIENCE = 30.0
 class Walked:
     """What a walk gave, by path."""
 
+    tree: list[str] = field(default_factory=list)
+    """Where it lies in the tree."""
+    found: list[Found] = field(default_factory=list)
     entries: dict[bytes, Entry] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
@@ -37,22 +40,29 @@ class Walked:
 def walk():
     """Walks a source and holds the stream to what `core.source` says of it."""
 
-    def run(source, between=id):
+    def run(source, between=id, *, relative=False):
         walked = Walked()
-        above = [b""]
+        above: list[bytes] = []
+        places: list[str] = []
         last = [b""]
         for step in source.walk():
             between(step)
             if step is UP:
                 above.pop()
+                places.pop()
                 last.pop()
                 continue
             if isinstance(step, Problem):
                 walked.problems.append(step)
                 continue
             assert isinstance(step, Found)
-            assert step.path == above[-1] + b"/" + step.entry.name
-            assert step.path not in walked.entries
+            place = [*places, os.fsdecode(step.entry.name)]
+            walked.tree.append("/".join(place))
+            walked.found.append(step)
+            if above:
+                assert step.path == above[-1] + b"/" + step.entry.name
+            else:
+                assert relative or step.path == b"/" + step.entry.name
             assert step.entry.name > last[-1], "out of order"
             last[-1] = step.entry.name
             walked.entries[step.path] = step.entry
@@ -60,8 +70,10 @@ def walk():
                 walked.problems.append(step.problem)
             if step.entry.kind is Kind.DIR:
                 above.append(step.path)
+                places.append(place[-1])
                 last.append(b"")
-        assert above == [b""], "folders left open"
+        assert not above, "folders left open"
+        assert len(set(walked.tree)) == len(walked.tree)
         return walked
 
     return run

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,6 +12,7 @@ from holdfast.core.clock import SystemClock
 from holdfast.core.entries import Kind
 from holdfast.core.secret import Secret
 from holdfast.repo.repository import Repository
+from holdfast.repo.saving.backup import BackupOptions, back_up
 from holdfast.sources.files.filters import Filters
 from holdfast.sources.files.lists import read_patterns, read_roots
 from holdfast.sources.files.source import FileSource
@@ -49,7 +51,7 @@ def tree(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def restic(tree):
-    """What restic would keep below the tree, given options."""
+    """Restic: run it, ask what it would keep, and what of that is below the tree."""
     environment = {
         **os.environ,
         "RESTIC_PASSWORD": "restic",
@@ -57,10 +59,10 @@ def restic(tree):
         "HOME": str(tree),
     }
 
-    def run(*arguments):
+    def run(*arguments, cwd=tree):
         return subprocess.run(
             ["restic", "--no-cache", *arguments],
-            env=environment, check=True, capture_output=True, timeout=60, cwd=tree,
+            env=environment, check=True, capture_output=True, timeout=60, cwd=cwd,
         ).stdout  # fmt: skip
 
     # Ours, because restic would choose a key that takes half a second each time it is opened.
@@ -68,16 +70,19 @@ def restic(tree):
     Repository.init(store, Secret("restic"), clock=SystemClock())
     below = f"{tree}/tree/"
 
-    def kept(options, roots):
-        output = run("backup", "--dry-run", "--json", "-vv", *options, *roots)
-        items = [
+    def items(*arguments, cwd=tree):
+        output = run("backup", "--dry-run", "--json", "-vv", *arguments, cwd=cwd)
+        return {
             message["item"]
             for message in map(json.loads, output.splitlines())
             if message["message_type"] == "verbose_status"
-        ]
-        return {item[len(below) :] for item in items if item.startswith(below)} - {""}
+        }
 
-    return kept
+    def kept(options, roots):
+        found = items(*options, *roots)
+        return {item[len(below) :] for item in found if item.startswith(below)} - {""}
+
+    return SimpleNamespace(run=run, items=items, kept=kept)
 
 
 def _options(filters):
@@ -143,7 +148,7 @@ def test_filters_agree_with_restic(case, tree, restic):
     filters = Filters(**values)
     roots = [f"{tree}/tree"]
 
-    theirs = restic(_options(filters), roots)
+    theirs = restic.kept(_options(filters), roots)
 
     assert _ours(tree, filters, roots) == theirs
     assert theirs or case in {"everything", "slash"}
@@ -154,7 +159,7 @@ def test_several_roots_agree_with_restic(tree, restic):
     roots = [
         f"{tree}/tree/{name}" for name in ("src/lib", "src", "home/me/../you", "note.txt", "src")
     ]
-    assert _ours(tree, Filters(), roots) == restic([], roots)
+    assert _ours(tree, Filters(), roots) == restic.kept([], roots)
 
 
 def test_lists_in_files_agree_with_restic(tree, restic, monkeypatch):
@@ -170,6 +175,100 @@ def test_lists_in_files_agree_with_restic(tree, restic, monkeypatch):
     filters = Filters(excludes=tuple(read_patterns([os.fsencode(excludes)])))
     roots = [os.fsdecode(root) for root in read_roots(os.fsencode(names))]
 
-    assert _ours(tree, filters, roots) == restic(
+    assert _ours(tree, filters, roots) == restic.kept(
         [f"--exclude-file={excludes}", f"--files-from={names}"], []
     )
+
+
+# --- relative roots -------------------------------------------------------------------------------
+
+PLACES = {
+    "names": ["docs", "note.txt"],
+    "a path": ["docs/deep/er"],
+    "dots in it": ["./docs/deep", "src/../docs", ".hidden", "./...", "docs/"],
+    "above": ["../beside/a", "../../away/beside/b"],
+    "the working directory": ["."],
+    "the working directory and what is in it": [".", "docs/deep", "./src"],
+    "the folder above": [".."],
+    "several bases": ["docs/deep", "../beside/a", "src"],
+    "the working directory among others": [".", "../beside"],
+    "the folder above among others": ["../../away", "docs"],
+    "relative and absolute": ["docs", "{away}/beside/a", "note.txt"],
+    "the same twice": ["docs/deep", "{away}/here/docs/deep"],
+    "more dots than folders": ["../" * 40 + "{away}/here/docs"],
+}
+
+
+@pytest.fixture
+def here(tree, monkeypatch):
+    """A working directory with something in it and something beside it."""
+    away = tree / "away"
+    for name in (
+        "here/docs/deep/er/x", "here/docs/a.o", "here/src/b.c", "here/note.txt", "here/.hidden",
+        "here/...", "beside/a/x", "beside/b/y",
+    ):  # fmt: skip
+        path = away / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"1")
+    monkeypatch.chdir(away / "here")
+    return away / "here"
+
+
+def _placed(walked):
+    """Where things lie, with a slash behind folders; without `/`, which may come and go."""
+    kinds = {step.path: step.entry.kind for step in walked.found}
+    return {
+        f"/{place}" + "/" * (kinds[step.path] is Kind.DIR)
+        for place, step in zip(walked.tree, walked.found, strict=True)
+    }
+
+
+@pytest.mark.parametrize("case", PLACES)
+def test_relative_roots_lie_where_restic_places_them(case, here, restic, walk):
+    """Leading dots are dropped; only dots stand for what is in that directory."""
+    names = [name.replace("{away}", str(here.parent)) for name in PLACES[case]]
+
+    walked = walk(FileSource([os.fsencode(name) for name in names]), relative=True)
+
+    assert _placed(walked) == restic.items(*names, cwd=here) - {"/"}
+    assert not walked.problems
+
+
+@pytest.mark.parametrize("names", [["."], [".", "../beside"], ["docs", "../beside"]])
+def test_filters_see_the_real_paths_of_relative_roots(names, here, restic, walk):
+    """Also those of what a directory of only dots is replaced by."""
+    excludes = [str(here / "docs/deep"), str(here / "n*"), "src", "*.o", f"{here.parent}/beside/b"]
+    options = [f"--exclude={pattern}" for pattern in excludes]
+    source = FileSource(map(os.fsencode, names), Filters(excludes=tuple(excludes)))
+
+    walked = walk(source, relative=True)
+
+    assert _placed(walked) == restic.items(*options, *names, cwd=here) - {"/"}
+
+
+class Nobody:
+    """An observer that is not interested."""
+
+    def item(self, *_):
+        pass
+
+    def problem(self, _):
+        pass
+
+    def progress(self, *_):
+        pass
+
+
+def test_snapshots_of_relative_roots_are_those_of_restic(here, tree, restic):
+    """The same tree to the letter, the same absolute paths, and nothing is read again."""
+    names = ["docs", "../beside/a", "note.txt"]
+    restic.run("backup", *names, cwd=here)
+    repository = Repository.open(DirectoryStore(tree / "repository"), Secret("restic"))
+    (theirs,) = repository.snapshots()
+
+    source = FileSource(map(os.fsencode, names))
+    ours = back_up(repository, source, BackupOptions(parent=theirs), observer=Nobody(), lock=None)
+
+    assert ours.tree == theirs.tree
+    assert sorted(ours.snapshot.file.paths) == sorted(theirs.file.paths)
+    assert (ours.counts.files_unmodified, ours.counts.files) == (4, 4)

@@ -13,6 +13,7 @@ from holdfast.core.entries import Kind
 from holdfast.core.errors import UsageError
 from holdfast.core.source import Found, Problem
 from holdfast.sources.files import scan
+from holdfast.sources.files.filters import Filters
 from holdfast.sources.files.source import FileSource, estimate
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes devices")
@@ -160,14 +161,138 @@ def test_several_roots_make_one_tree(root, walk, make):
 
 
 def test_relative_roots_start_at_the_working_directory(root, walk, make, monkeypatch):
-    """`.` and names without a slash mean what they mean to the person."""
+    """`.` and names without a slash mean what they mean to the person, and keep their place."""
     make(root, {"here/file": b"", "there/file": b""})
     monkeypatch.chdir(os.path.join(os.fsdecode(root), "here"))
 
     source = FileSource([b".", b"../there"])
+    walked = walk(source, relative=True)
 
     assert list(source.roots) == [root + b"/here", root + b"/there"]
-    assert walk(source).below(root) == ["here", "here/file", "there", "there/file"]
+    assert walked.tree == ["file", "there", "there/file"]
+    assert walked.below(root) == ["here/file", "there", "there/file"]
+    assert estimate(source) == (2, 0)
+    for path, entry in walked.entries.items():
+        if entry.kind is Kind.FILE:
+            source.open(path, entry).close()
+        else:
+            assert source.xattrs(path, entry) == []
+
+
+def test_names_of_several_bases_come_in_one_order(root, walk, make, monkeypatch):
+    """At the top of the tree they interleave; what is in a folder stays together."""
+    names = {"here/b/1/2": b"", "here/d": b"", "here/f/x": b"", "a/y": b"", "c/y": b"", "e": b""}
+    make(root, names)
+    monkeypatch.chdir(os.fsdecode(root + b"/here"))
+
+    walked = walk(FileSource([b".", b"../c", b"../a", b"../e"]), relative=True)
+
+    assert walked.tree == ["a", "a/y", "b", "b/1", "b/1/2", "c", "c/y", "d", "e", "f", "f/x"]
+
+
+@pytest.mark.parametrize(
+    ("names", "clash"),
+    [
+        ([b"one/x", b"../one/y"], "one"),
+        ([b".", b"../two"], "two"),
+        ([b"..", b"one"], "one"),
+        ([b"tmp", b"/tmp"], "tmp"),
+        ([b".", b".."], "one"),
+    ],
+)
+def test_two_roots_for_one_name_at_the_top_are_refused(root, make, monkeypatch, names, clash):
+    """Before anything is read, with both paths and what to do; restic would rename one."""
+    make(root, {"one/f": b"", "two": b"", "here/one/x": b"", "here/two": b"", "here/tmp/": b""})
+    monkeypatch.chdir(os.fsdecode(root + b"/here"))
+
+    with pytest.raises(UsageError, match=f"would both be /{clash} in") as raised:
+        FileSource(names)
+
+    assert "absolute" in raised.value.advice
+
+
+def test_what_is_left_out_clashes_with_nothing(root, walk, make, monkeypatch):
+    """An entry of the working directory that no snapshot would hold takes no name."""
+    make(root, {"here/a/x": b"", "here/b": b"", "a/y": b""})
+    monkeypatch.chdir(os.fsdecode(root + b"/here"))
+
+    pattern = os.fsdecode(root) + "/here/a"
+    walked = walk(FileSource([b".", b"../a"], Filters(excludes=(pattern,))), relative=True)
+
+    assert walked.tree == ["a", "a/y", "b"]
+
+
+def test_an_empty_base_among_others_is_told_of(root, walk, make, monkeypatch):
+    """It leaves no trace in the tree, and may be a disk that is not mounted."""
+    make(root, {"here/": b"", "there": b""})
+    monkeypatch.chdir(os.fsdecode(root + b"/here"))
+
+    walked = walk(FileSource([b".", b"../there"]), relative=True)
+
+    assert walked.tree == ["there"]
+    assert [(p.path, p.root) for p in walked.problems] == [(root + b"/here", True)]
+    alone = walk(FileSource([b"."]), relative=True)
+    assert (alone.tree, alone.problems) == ([], [])  # the keeper sees that all is empty
+
+
+@pytest.mark.parametrize("put", ["link", "file", "nothing"])
+def test_a_base_that_was_exchanged_is_not_entered(root, walk, make, monkeypatch, put):
+    """F28: neither through a link; each root that is lost with it is named."""
+    make(root, {"here/in/x": b"", "other/in/secret": b"", "there": b""})
+    monkeypatch.chdir(os.fsdecode(root + b"/here"))
+    source = FileSource([b".", b"in/x", b"../there"])
+    os.rename(root + b"/here", root + b"/moved")
+    if put == "link":
+        os.symlink(b"other", root + b"/here")
+    elif put == "file":
+        make(root, {"here": b""})
+
+    walked = walk(source, relative=True)
+
+    assert walked.tree == ["there"]
+    assert {(p.path, p.root) for p in walked.problems} == {
+        (root + b"/here", True),
+        (root + b"/here/in/x", True),
+    }
+
+
+def test_the_repository_itself_is_no_base(root, walk, make, monkeypatch):
+    """As everywhere it is left out, whichever path leads to it."""
+    make(root, {"config": b""})
+    monkeypatch.chdir(os.fsdecode(root))
+
+    walked = walk(FileSource([b"."], Filters(skip=(root,))), relative=True)
+
+    assert walked.tree == []
+    assert [(p.path, p.root) for p in walked.problems] == [(root, True)]
+
+
+def test_a_base_that_may_not_be_listed_still_gives_what_was_named(
+    public, walk, make, monkeypatch, unprivileged
+):
+    """F26: it is a problem of that root only."""
+    make(public, {"here/in/file": b"", "here/other": b""})
+    os.chmod(public + b"/here", 0o711)
+    monkeypatch.chdir(os.fsdecode(public + b"/here"))
+    source = FileSource([b".", b"in"])
+
+    walked = unprivileged(lambda: walk(source, relative=True))
+
+    assert walked.tree == ["in", "in/file"]
+    assert [(p.path, p.root) for p in walked.problems] == [(public + b"/here", True)]
+
+
+def test_a_link_that_is_a_root_and_leads_to_one_gives_its_attributes(root, walk, make, monkeypatch):
+    """Named relatively it is a link; above an absolute root it is a folder."""
+    make(root, {"folder/x": b""})
+    os.symlink(b"folder", root + b"/link")
+    monkeypatch.chdir(os.fsdecode(root))
+    source = FileSource([b"link", root + b"/link/x"])
+
+    found = [step for step in walk(source, relative=True).found if step.path == root + b"/link"]
+
+    assert {step.entry.kind for step in found} == {Kind.SYMLINK, Kind.DIR}
+    assert [source.xattrs(step.path, step.entry) for step in found] == [[], []]
 
 
 @pytest.mark.parametrize("names", [[], [b""], [b"a\0b"]])

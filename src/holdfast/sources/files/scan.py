@@ -20,7 +20,7 @@ from holdfast.core.source import UP, Problem, Up
 from holdfast.sources.files.descriptors import CLOEXEC, DIRECTORY, HOLD, NOFOLLOW, reach
 from holdfast.sources.files.facts import KIND_BITS
 from holdfast.sources.files.filters import Exclusion, Filters, identities, tags
-from holdfast.sources.files.roots import Named, look, plan, roots_below
+from holdfast.sources.files.roots import Named, Root, look, plan, roots_below
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +39,7 @@ Steps = Iterator[Visit | Problem | Up]
 _GONE = frozenset({errno.ENOENT, errno.ESTALE})
 _PASS = HOLD | DIRECTORY | CLOEXEC
 _LIST = os.O_RDONLY | DIRECTORY | NOFOLLOW | CLOEXEC
+_OWN = "it is the repository or cache of this very backup"
 _EXCHANGED = "it was exchanged for something else while the tree was scanned"
 _ENCODING = sys.getfilesystemencoding()
 _ENCODING_ERRORS = sys.getfilesystemencodeerrors()
@@ -63,10 +64,13 @@ class _Folder:
 
 
 class Scan:
-    """One walk over `roots`, which are absolute and clean. To be iterated over once."""
+    """One walk over `roots`, which share their base: there its tree begins. To be iterated over
+    once.
+    """
 
-    def __init__(self, roots: Sequence[bytes], filters: Filters) -> None:
+    def __init__(self, roots: Sequence[Root], filters: Filters) -> None:
         self._roots = roots
+        self._base = roots[0].base
         self._exclusion = Exclusion(filters)
         self._tags = tags(filters)
         self._skipped = identities(filters.skip)
@@ -79,10 +83,10 @@ class Scan:
         present = []
         for root in self._roots:
             try:
-                look(root)
+                look(root.path)
                 present.append(root)
             except OSError as error:
-                yield Problem(root, "scan", reason(error), root=True)
+                yield Problem(root.path, "scan", reason(error), root=True)
         try:
             if present:
                 yield from self._walk(plan(present))
@@ -93,7 +97,7 @@ class Scan:
     def _walk(self, named: Named) -> Steps:
         stack = self._stack
         yield from self._open_top(named)
-        prefix = b"/"
+        prefix = self._base.rstrip(b"/") + b"/"
         while stack:
             here = stack[-1]
             yield from self._visit_names(here, prefix)
@@ -109,25 +113,34 @@ class Scan:
             _close(stack.pop())
 
     def _open_top(self, named: Named) -> Steps:
-        descriptor = os.open(b"/", _PASS)
+        """Enters the base: as a folder above the roots, or as a root."""
+        base = self._base
+        try:
+            descriptor = reach(base, _PASS | (NOFOLLOW if named.is_root else 0))
+        except OSError as error:
+            yield from _lost(named, base.rstrip(b"/"), reason(error))
+            return
         facts = os.fstat(descriptor)
-        top = _Folder(descriptor, facts, b"", [], named.below, named.is_root, None)
+        names = sorted(named.below, reverse=True)
+        top = _Folder(descriptor, facts, b"", names, named.below, named.is_root, None)
         self._stack.append(top)
         if not named.is_root:
-            top.names = sorted(named.below, reverse=True)
+            return
+        if (facts.st_dev, facts.st_ino) in self._skipped:
+            top.names = []
+            yield from _lost(named, base.rstrip(b"/"), _OWN)
             return
         if self._one_file_system:
             top.device = facts.st_dev
         try:
-            descriptor = os.open(b"/", _LIST)
+            top.descriptor = os.open(b".", _LIST, dir_fd=descriptor)
         except OSError as error:
-            yield Problem(b"/", "scan", reason(error), root=True)
+            yield Problem(base, "scan", reason(error), root=True)
             return
-        _close(top)
-        top.descriptor = descriptor
-        trouble = self._list(top, b"/", named)
+        os.close(descriptor)
+        trouble = self._list(top, base, named)
         if trouble is not None:
-            yield Problem(b"/", "scan", reason(trouble), root=True)
+            yield Problem(base, "scan", reason(trouble), root=True)
 
     def _visit_names(self, here: _Folder, prefix: bytes) -> Steps:
         """Visits what is left of a folder, until another folder is entered."""
@@ -193,7 +206,7 @@ class Scan:
         """Enters a folder below a root, or a root."""
         if (facts.st_dev, facts.st_ino) in self._skipped:
             if named is not None:
-                yield from _lost(named, path, "it is the repository or cache of this very backup")
+                yield from _lost(named, path, _OWN)
             return
         device = here.device
         if named is not None and named.is_root:
@@ -305,8 +318,11 @@ def _close(folder: _Folder) -> None:
 
 
 def _lost(named: Named, path: bytes, message: str, *, below: bool = False) -> Iterator[Problem]:
-    """Roots that cannot be reached: what `path` leads to, or only what is `below` it."""
+    """Roots that cannot be reached: what `path` leads to, or only what is `below` it.
+
+    `path` has no slash at its end.
+    """
     if named.is_root and not below:
-        yield Problem(path, "scan", message, root=True)
+        yield Problem(path or b"/", "scan", message, root=True)
     for root in roots_below(named, path):
         yield Problem(root, "scan", message, root=True)

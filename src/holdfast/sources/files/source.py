@@ -6,44 +6,55 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
+from holdfast.core.entries import Kind
 from holdfast.core.source import Found, Problem
+from holdfast.sources.files.bases import refuse_clashes, visits
 from holdfast.sources.files.content import FileContent
 from holdfast.sources.files.descriptors import held, name_of
 from holdfast.sources.files.facts import Owners, describe, read_xattrs
 from holdfast.sources.files.filters import Exclusion, Filters, tags
 from holdfast.sources.files.roots import ancestors, clean_roots
-from holdfast.sources.files.scan import Scan, reason
+from holdfast.sources.files.scan import reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from holdfast.core.entries import Entry
     from holdfast.core.source import Step
+    from holdfast.sources.files.scan import Steps
 
 
 class FileSource:
     """What is below some roots of this machine's file system; see `core.source.Source`.
 
-    `roots` are as a person names them, relative to the working directory. They are kept whatever
-    the filters say; a root that is a symbolic link is kept as that. It can be pickled, and used by
-    several processes at once.
+    `roots` are as a person names them, relative to the working directory, and lie in the tree where
+    restic places them (`roots.Root`). They are kept whatever the filters say; a root that is a
+    symbolic link is kept as that. It can be pickled, and used by several processes at once.
 
     Raises:
-        UsageError: there is no root, or a filter is malformed.
+        UsageError: there is no root, two of them would need the same name at the top of the tree,
+            or a filter is malformed.
     """
 
     def __init__(self, roots: Iterable[bytes], filters: Filters | None = None) -> None:
-        self.roots: Sequence[bytes] = clean_roots(roots)
+        self._placed = clean_roots(roots)
+        self.roots: Sequence[bytes] = tuple(root.path for root in self._placed)
         self.filters = filters or Filters()
-        Exclusion(self.filters)  # malformed ones are refused here, not in the middle of a run
-        tags(self.filters)
+        tags(self.filters)  # malformed ones are refused here, not in the middle of a run
+        refuse_clashes(self._placed, Exclusion(self.filters))
         self._ancestors = ancestors(self.roots)
         self._owners = Owners()
 
+    def visits(self) -> Steps:
+        """The steps of `walk`, as the file system gives them."""
+        return visits(self._placed, self.filters)
+
     def walk(self) -> Iterator[Step]:
-        """Steps below `/`, which has no entry of its own; a root not kept is a `Problem`."""
+        """Steps below the top of the tree, which has no entry of its own; a root not kept is a
+        `Problem`.
+        """
         owners = self._owners
-        for step in Scan(self.roots, self.filters):
+        for step in self.visits():
             if not isinstance(step, tuple):
                 yield step
                 continue
@@ -65,7 +76,8 @@ class FileSource:
         if not hasattr(os, "listxattr"):
             return []
         # A folder above the roots may have been reached by a link.
-        with held(path, entry, follow=path in self._ancestors) as holder:
+        follow = entry.kind is Kind.DIR and path in self._ancestors
+        with held(path, entry, follow=follow) as holder:
             try:
                 return read_xattrs(name_of(holder))
             except FileNotFoundError:  # no /proc here
@@ -80,7 +92,7 @@ class Estimate(NamedTuple):
 def estimate(source: FileSource) -> Estimate:
     """Counts the regular files that a walk will find now, and their bytes; for showing progress."""
     files = size = 0
-    for step in Scan(source.roots, source.filters):
+    for step in source.visits():
         if isinstance(step, tuple) and stat.S_ISREG(step[2].st_mode):
             files += 1
             size += step[2].st_size
