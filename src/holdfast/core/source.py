@@ -99,8 +99,8 @@ class Content(Protocol):
 
 class Source(Protocol):
     """Obligations: `walk` yields each name once and never follows a symbolic link below a root;
-    `open` never opens anything but the very regular file that `walk` saw (same device and inode)
-    and never blocks.
+    `open` opens the regular file that `walk` saw or, where that was replaced since, the regular
+    file that a walk would find in its place now. It opens nothing else and never blocks.
     """
 
     roots: Sequence[bytes]
@@ -118,7 +118,7 @@ class Source(Protocol):
         """Opens a regular file found by `walk`, in whichever process.
 
         Raises:
-            OSError: it is gone, unreadable, or no longer the file that was seen.
+            OSError: it is gone, unreadable, or no regular file any more.
         """
         ...
 

@@ -11,6 +11,7 @@ from unittest import mock
 
 import pytest
 
+from holdfast.core.entries import Kind
 from holdfast.sources.files import descriptors
 from holdfast.sources.files.source import FileSource
 
@@ -104,16 +105,14 @@ def test_a_change_while_reading_is_noticed(root, make, seen, change):
 
 
 @pytest.mark.timeout(30)
-@pytest.mark.parametrize("put", ["file", "link", "pipe", "folder", "nothing", "folder above"])
+@pytest.mark.parametrize("put", ["link", "pipe", "folder", "nothing", "folder above"])
 def test_what_was_put_in_place_of_a_file_is_not_read(root, make, seen, put):
-    """F28: device and inode are compared before a byte is read; a pipe there blocks nobody."""
+    """F28: only a regular file is, and through no link; a pipe there blocks nobody."""
     make(root, {"in/file": b"seen", "other/file": b"secret"})
     before = seen()
     path = root + b"/in/file"
     os.rename(path, root + b"/was")
-    if put == "file":
-        make(root, {"in/file": b"secret"})
-    elif put == "link":
+    if put == "link":
         os.symlink(b"../other/file", path)
     elif put == "pipe":
         os.mkfifo(path)
@@ -127,6 +126,75 @@ def test_what_was_put_in_place_of_a_file_is_not_read(root, make, seen, put):
         before.open(b"in/file")
 
     assert raised.value.errno == (errno.ENOENT if put == "nothing" else errno.ESTALE)
+
+
+@pytest.mark.parametrize("put", ["file", "file, without /proc", "folder above"])
+def test_a_file_that_was_replaced_is_read_as_it_is_now(root, make, seen, monkeypatch, put):
+    """Editors and browsers write a new file and rename it: the new one is kept, not none."""
+    if put.endswith("/proc"):
+        monkeypatch.setattr(descriptors, "name_of", lambda _: b"/no/proc")
+    make(root, {"in/file": b"old", "new/file": b"new content"})
+    before = seen()
+    if put.startswith("file"):
+        os.rename(root + b"/new/file", root + b"/in/file")
+    else:
+        os.rename(root + b"/in", root + b"/was")
+        os.rename(root + b"/new", root + b"/in")
+
+    content = before.open(b"in/file")
+
+    facts = os.stat(root + b"/in/file")
+    assert _read(content) == b"new content"
+    assert (content.entry.name, content.entry.size) == (b"file", 11)
+    assert (content.entry.inode, content.entry.mtime) == (facts.st_ino, facts.st_mtime_ns)
+    assert content.unchanged()
+    content.close()
+
+
+def test_a_replaced_file_is_found_below_each_kind_of_root(root, make, walk, monkeypatch):
+    """A root that is a file, one behind a link, the working directory, and roots in each other."""
+    make(root, {"real/folder/file": b"old", "alone": b"old", "here/in/file": b"old"})
+    os.symlink(b"real", root + b"/link")
+    monkeypatch.chdir(os.fsdecode(root + b"/here"))
+    source = FileSource([root + b"/link/folder", b"../alone", b".", b"in/file"])
+    entries = walk(source, relative=True).entries
+    count = len(os.listdir("/proc/self/fd"))
+
+    for path, entry in entries.items():
+        if entry.kind is Kind.FILE:
+            make(root, {"new": b"new"})
+            os.rename(root + b"/new", path)
+            content = source.open(path, entry)
+            assert _read(content) == b"new"
+            content.close()
+    assert {os.path.relpath(p, root) for p, e in entries.items() if e.kind is Kind.FILE} == {
+        b"link/folder/file", b"alone", b"here/in/file",
+    }  # fmt: skip
+    assert len(os.listdir("/proc/self/fd")) == count
+
+
+def test_a_file_that_is_replaced_all_the_time_is_read_each_time(root, make, seen):
+    """Whatever is there when it is opened is whole: none is lost to the next replacement."""
+    make(root, {"file": b"first"})
+    before = seen()
+    child = os.fork()
+    if child == 0:
+        try:
+            while True:
+                make(root, {"new": b"other"})
+                os.rename(root + b"/new", root + b"/file")
+        finally:
+            os._exit(1)
+    try:
+        read = []
+        for _ in range(2000):
+            content = before.open(b"file")
+            read.append(_read(content))
+            content.close()
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+    assert {b"other"} <= set(read) <= {b"first", b"other"}
 
 
 def test_a_file_is_read_where_its_folder_is_reached_by_another_way(root, make, seen):
@@ -224,7 +292,7 @@ def test_without_proc_files_are_still_compared_before_reading(root, make, seen, 
 def test_without_o_path_files_are_still_compared_before_reading(root, make, seen, monkeypatch):
     """Systems without it open by path: never a link, never waiting, and compared once open."""
     monkeypatch.setattr(descriptors, "HOLD", 0)
-    make(root, {"file": b"seen", "other": b"secret"})
+    make(root, {"file": b"seen", "other": b"replaced"})
     before = seen()
     content = before.open(b"file")
     assert _read(content) == b"seen"
@@ -232,6 +300,11 @@ def test_without_o_path_files_are_still_compared_before_reading(root, make, seen
 
     count = len(os.listdir("/proc/self/fd"))
     os.rename(root + b"/other", root + b"/file")
+    content = before.open(b"file")
+    assert _read(content) == b"replaced"
+    content.close()
+    os.unlink(root + b"/file")
+    os.mkfifo(root + b"/file")
     with pytest.raises(OSError, match="exchanged"):
         before.open(b"file")
     assert len(os.listdir("/proc/self/fd")) == count

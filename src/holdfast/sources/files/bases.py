@@ -29,7 +29,7 @@ def refuse_clashes(roots: Iterable[Root], exclusion: Exclusion) -> None:
         return
     taken: dict[bytes, bytes] = {}
     for base, group in groups.items():
-        for name in _top_names(base, group, exclusion):
+        for name in sorted(_top_names(base, group, exclusion)):
             other = taken.setdefault(name, base)
             if other != base:
                 one, two = (os.fsdecode(Root(each, name).path) for each in (other, base))

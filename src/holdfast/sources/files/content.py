@@ -6,29 +6,24 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from holdfast.sources.files.descriptors import open_regular
 from holdfast.sources.files.facts import Owners, describe, read_xattrs
 
 if TYPE_CHECKING:
-    from holdfast.core.entries import Entry
+    from holdfast.sources.files.descriptors import Opened
 
 _BLOCK = 512
 """Bytes in a unit of st_blocks, whatever the file system's own block is."""
 
 
 class FileContent:
-    """The content of the file that `entry` describes; see `core.source.Content`.
-
-    Raises:
-        OSError: it is gone, cannot be read, or is something else by now (ESTALE).
-    """
+    """The content of an open file of that name; see `core.source.Content`."""
 
     __slots__ = ("_descriptor", "_facts", "_holes", "entry")
 
-    def __init__(self, path: bytes, entry: Entry, owners: Owners) -> None:
-        self._descriptor, facts = open_regular(path, entry)
+    def __init__(self, opened: Opened, name: bytes, owners: Owners) -> None:
+        self._descriptor, facts = opened
         self._facts = facts
-        self.entry = describe(entry.name, facts, owners)
+        self.entry = describe(name, facts, owners)
         # Asking for holes costs as much as reading a small file; who has all blocks has no holes.
         self._holes = facts.st_blocks * _BLOCK < facts.st_size
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,10 +11,10 @@ from holdfast.core.entries import Kind
 from holdfast.core.source import Found, Problem
 from holdfast.sources.files.bases import refuse_clashes, visits
 from holdfast.sources.files.content import FileContent
-from holdfast.sources.files.descriptors import held, name_of
+from holdfast.sources.files.descriptors import held, name_of, open_seen, open_successor
 from holdfast.sources.files.facts import Owners, describe, read_xattrs
 from holdfast.sources.files.filters import Exclusion, Filters, tags
-from holdfast.sources.files.roots import ancestors, clean_roots
+from holdfast.sources.files.roots import ancestors, clean_roots, topmost
 from holdfast.sources.files.scan import reason
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class FileSource:
         self.filters = filters or Filters()
         tags(self.filters)  # malformed ones are refused here, not in the middle of a run
         refuse_clashes(self._placed, Exclusion(self.filters))
+        self._root_paths = frozenset(self.roots)
         self._ancestors = ancestors(self.roots)
         self._owners = Owners()
 
@@ -70,7 +72,14 @@ class FileSource:
                 yield Found(path, entry, problem)
 
     def open(self, path: bytes, entry: Entry) -> FileContent:
-        return FileContent(path, entry, self._owners)
+        try:
+            opened = open_seen(path, entry)
+        except OSError as error:
+            root = topmost(path, self._root_paths)
+            if error.errno != errno.ESTALE or root is None:
+                raise
+            opened = open_successor(path, root)  # editors replace files rather than rewrite them
+        return FileContent(opened, entry.name, self._owners)
 
     def xattrs(self, path: bytes, entry: Entry) -> list[tuple[bytes, bytes]]:
         if not hasattr(os, "listxattr"):
