@@ -11,7 +11,7 @@ help:
 	@echo "make docs       write the reference from the code"
 	@echo "make lock       choose dependency versions anew"
 
-$(SETUP): pyproject.toml requirements.lock scripts/setup src/holdfast/repo/_rabin.c
+$(SETUP): pyproject.toml requirements.lock scripts/setup src/holdfast/repo/format/_rabin.c
 	@scripts/setup
 	@touch $@
 

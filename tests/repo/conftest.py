@@ -11,12 +11,12 @@ import pytest
 
 from holdfast.core.progress import Silence
 from holdfast.core.secret import Secret
-from holdfast.repo.backup import BackupOptions, back_up
+from holdfast.repo.format.pack import BlobKind
+from holdfast.repo.format.tree import blob_id
 from holdfast.repo.lock import Lock
-from holdfast.repo.pack import BlobKind
 from holdfast.repo.repository import Repository
-from holdfast.repo.sealing import SealingPlan
-from holdfast.repo.tree import blob_id
+from holdfast.repo.saving.backup import BackupOptions, back_up
+from holdfast.repo.saving.sealing import SealingPlan
 from holdfast.store.contract import FileKind
 from holdfast.store.memory import MemoryStore
 from holdfast.store.wrapped import WrappedStore

@@ -10,8 +10,8 @@ import pytest
 
 from holdfast.core.errors import LockedError, LockLostError
 from holdfast.repo import lock as locks
-from holdfast.repo.crypto import Key
-from holdfast.repo.gotext import format_time
+from holdfast.repo.format.crypto import Key
+from holdfast.repo.format.gotext import format_time
 from holdfast.repo.lock import LEASE, Holder, LockFile, acquire
 from holdfast.repo.objects import Objects
 from holdfast.store.contract import FileKind

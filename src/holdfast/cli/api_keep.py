@@ -19,9 +19,9 @@ from holdfast.core.outcome import Outcome
 from holdfast.core.secret import Secret
 
 if TYPE_CHECKING:
-    from holdfast.repo.backup import BackupResult
+    from holdfast.repo.format.snapshot import Snapshot
     from holdfast.repo.repository import Repository
-    from holdfast.repo.snapshot import Snapshot
+    from holdfast.repo.saving.backup import BackupResult
     from holdfast.sources.restapi.project import Project
 
 
@@ -33,8 +33,8 @@ def keep_in_repository(project: "Project", output: Output) -> "BackupResult":
         NoRepositoryError, WrongPasswordError: it is not there, or does not open.
         PartialError: something of the archive could not be read; the rest is in the snapshot.
     """
-    from holdfast.repo.backup import BackupOptions, back_up
-    from holdfast.repo.gotext import format_time
+    from holdfast.repo.format.gotext import format_time
+    from holdfast.repo.saving.backup import BackupOptions, back_up
     from holdfast.sources.restapi.snapshot import ApiSource
 
     tag = f"api:{project.name}"

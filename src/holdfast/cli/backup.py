@@ -23,10 +23,10 @@ from holdfast.core.units import parse_size
 if TYPE_CHECKING:
     from holdfast.cli.totals import Totals
     from holdfast.core.source import Source
-    from holdfast.repo.backup import BackupOptions
+    from holdfast.repo.format.snapshot import Snapshot
     from holdfast.repo.repository import Refused, Repository
-    from holdfast.repo.sealing import SealingPlan
-    from holdfast.repo.snapshot import Snapshot
+    from holdfast.repo.saving.backup import BackupOptions
+    from holdfast.repo.saving.sealing import SealingPlan
     from holdfast.sources.files.filters import Filters
 
 _LISTED = 10
@@ -227,7 +227,7 @@ def _options(
     workers: int,
     **flags: Any,
 ) -> "BackupOptions":
-    from holdfast.repo.backup import BackupOptions
+    from holdfast.repo.saving.backup import BackupOptions
 
     return BackupOptions(
         hostname=host or socket.gethostname(),
@@ -258,8 +258,8 @@ def _keep(
         PartialError: something could not be read as it is.
     """
     from holdfast.cli.backup_report import BackupReport
-    from holdfast.repo.backup import back_up
-    from holdfast.repo.gotext import format_time
+    from holdfast.repo.format.gotext import format_time
+    from holdfast.repo.saving.backup import back_up
 
     began = format_time(opened.clock.now())
     with (
@@ -287,7 +287,7 @@ def _with_parent(
     group_by: str,
 ) -> "BackupOptions":
     """With the snapshot that was named, or the last one of the same group that is not newer."""
-    from holdfast.repo.snapshot import choose
+    from holdfast.repo.format.snapshot import choose
 
     if parent:
         return replace(chosen, parent=choose(opened.snapshots(), parent)[0])
@@ -376,9 +376,9 @@ def _stream(name: str, command: Sequence[str] | None, opened: "Repository") -> _
 
 
 def _sealing(settings: Settings, workers: int) -> "SealingPlan":
-    from holdfast.repo.codec import Compression
-    from holdfast.repo.pack import DEFAULT_PACK_SIZE, MAX_PACK_SIZE, MIN_PACK_SIZE
-    from holdfast.repo.sealing import SealingPlan
+    from holdfast.repo.format.codec import Compression
+    from holdfast.repo.format.pack import DEFAULT_PACK_SIZE, MAX_PACK_SIZE, MIN_PACK_SIZE
+    from holdfast.repo.saving.sealing import SealingPlan
 
     if settings.compression not in list(Compression):
         raise UsageError(

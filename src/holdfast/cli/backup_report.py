@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Self
 from holdfast.cli.progress import Display, done_share, of_total, seconds_left
 from holdfast.core.entries import Kind
 from holdfast.core.units import format_duration, format_size
-from holdfast.repo.backup import Counts
+from holdfast.repo.saving.backup import Counts
 
 if TYPE_CHECKING:
     from holdfast.cli.output import Output
     from holdfast.cli.totals import Totals
     from holdfast.core.source import Problem
-    from holdfast.repo.backup import BackupResult
-    from holdfast.repo.snapshot import Snapshot
+    from holdfast.repo.format.snapshot import Snapshot
+    from holdfast.repo.saving.backup import BackupResult
     from holdfast.sources.files.source import Estimate
 
 _ACTIONS = {"new": "new", "changed": "modified", "unchanged": "unchanged"}

@@ -42,7 +42,7 @@ def cat(
 def _content(opened: "Repository", kind: str, name: str) -> bytes:
     import msgspec
 
-    from holdfast.repo.snapshot import choose
+    from holdfast.repo.format.snapshot import choose
     from holdfast.store.contract import FileKind
 
     store = opened.store
@@ -73,9 +73,9 @@ def _blob(opened: "Repository", kind: str, name: str) -> bytes:
     `SNAPSHOT[:FOLDER]`.
     """
     from holdfast.core.ids import BlobId
-    from holdfast.repo.pack import BlobKind
-    from holdfast.repo.snapshot import choose
-    from holdfast.repo.walk import resolve
+    from holdfast.repo.browsing.walk import resolve
+    from holdfast.repo.format.pack import BlobKind
+    from holdfast.repo.format.snapshot import choose
 
     try:
         blob = BlobId(bytes.fromhex(name))

@@ -13,7 +13,7 @@ from holdfast.core.errors import DamagedError, UsageError
 from holdfast.core.units import format_duration, format_size
 
 if TYPE_CHECKING:
-    from holdfast.repo.check import CheckReport, Finding, Subset
+    from holdfast.repo.upkeep.check import CheckReport, Finding, Subset
 
 _SHOWN = 20
 """Files that the text names for one finding; JSON names all."""
@@ -37,7 +37,7 @@ def check(
 
     Ends with 1 where a snapshot cannot be restored whole. Changes nothing.
     """
-    from holdfast.repo.check import check as look
+    from holdfast.repo.upkeep.check import check as look
 
     del with_cache
     settings = settings_of.of(ctx)
@@ -69,7 +69,7 @@ def check(
 
 
 def _subset(everything: bool, part: str) -> "Subset | None":
-    from holdfast.repo.check import ALL, Subset
+    from holdfast.repo.upkeep.check import ALL, Subset
 
     if everything and part:
         raise UsageError("--read-data and --read-data-subset cannot be given together")

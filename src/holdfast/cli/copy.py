@@ -32,8 +32,8 @@ def copy(
     """Copies snapshots from --from-repo into -r, with all that they need. What is there already is
     skipped.
     """
-    from holdfast.repo.copy import copy_snapshots, same_polynomial
-    from holdfast.repo.pack import DEFAULT_PACK_SIZE
+    from holdfast.repo.format.pack import DEFAULT_PACK_SIZE
+    from holdfast.repo.upkeep.copy import copy_snapshots, same_polynomial
 
     settings = settings_of.of(ctx)
     output = Output(settings)

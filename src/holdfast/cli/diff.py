@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from holdfast.core.ids import BlobId
-    from holdfast.repo.diff import Difference, DiffStatistics
+    from holdfast.repo.browsing.diff import Difference, DiffStatistics
+    from holdfast.repo.format.snapshot import Snapshot
     from holdfast.repo.repository import Repository
-    from holdfast.repo.snapshot import Snapshot
 
 _NAME = "SNAPSHOT[:FOLDER]"
 
@@ -38,7 +38,7 @@ def diff(
     A question mark (?) is a file whose content differs although nothing else of it does: it may
     have rotted.
     """
-    from holdfast.repo.diff import compare
+    from holdfast.repo.browsing.diff import compare
 
     settings = settings_of.of(ctx)
     output = Output(settings)
@@ -78,8 +78,8 @@ def diff(
 def _tree(
     opened: "Repository", snapshots: "Iterable[Snapshot]", name: str
 ) -> "tuple[Snapshot, BlobId]":
-    from holdfast.repo.snapshot import choose
-    from holdfast.repo.walk import resolve
+    from holdfast.repo.browsing.walk import resolve
+    from holdfast.repo.format.snapshot import choose
 
     snapshot, folder = choose(snapshots, name)
     place = resolve(opened, snapshot.tree, os.fsencode(folder))

@@ -105,7 +105,7 @@ def _libraries() -> Finding:
 
 def _chunker() -> Finding:
     try:
-        import holdfast.repo._rabin  # noqa: F401  whether it is there is the question
+        import holdfast.repo.format._rabin  # noqa: F401  whether it is there is the question
     except ImportError:
         return Finding(
             "chunker",

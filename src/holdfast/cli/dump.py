@@ -36,10 +36,10 @@ def dump(
     path: options.Paths = None,
 ) -> None:
     """Writes the content of a file, or an archive of a folder."""
-    from holdfast.repo.dump import Archive
-    from holdfast.repo.dump import dump as write
-    from holdfast.repo.snapshot import choose
-    from holdfast.repo.walk import resolve
+    from holdfast.repo.browsing.dump import Archive
+    from holdfast.repo.browsing.dump import dump as write
+    from holdfast.repo.browsing.walk import resolve
+    from holdfast.repo.format.snapshot import choose
 
     if archive not in ARCHIVES:
         raise UsageError(f"there is no archive {archive!r}", remedy="Known are tar and zip.")

@@ -15,8 +15,8 @@ from holdfast.core.errors import PartialError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from holdfast.repo.find import NameMatch, ObjectMatch
-    from holdfast.repo.walk import Trouble
+    from holdfast.repo.browsing.find import NameMatch, ObjectMatch
+    from holdfast.repo.browsing.walk import Trouble
 
 
 def find(
@@ -56,7 +56,7 @@ def find(
     tree or a pack.
     """
     from holdfast.core.patterns import Patterns
-    from holdfast.repo.find import NameQuery, ObjectQuery, find_names, find_objects
+    from holdfast.repo.browsing.find import NameQuery, ObjectQuery, find_names, find_objects
 
     if blob + tree + pack > 1:
         raise UsageError("--blob, --tree and --pack cannot be given together")

@@ -17,9 +17,9 @@ from holdfast.core.units import parse_duration
 if TYPE_CHECKING:
     from holdfast.core.ids import ObjectId
     from holdfast.core.retention import Decision, Group, Rules
-    from holdfast.repo.prune_plan import PruneOptions
+    from holdfast.repo.format.snapshot import Snapshot
     from holdfast.repo.repository import Repository
-    from holdfast.repo.snapshot import Snapshot
+    from holdfast.repo.upkeep.prune_plan import PruneOptions
 
 
 def _count(name: str, letter: str, what: str) -> Any:
@@ -152,7 +152,7 @@ def forget(
 
 def _rules(*, counts: dict[str, str], periods: dict[str, str], tags: Sequence[str]) -> "Rules":
     from holdfast.core.retention import UNLIMITED, Period, Rules
-    from holdfast.repo.snapshot import parse_tag_lists
+    from holdfast.repo.format.snapshot import parse_tag_lists
 
     try:
         numbers = {
@@ -173,7 +173,7 @@ def _decide(
     from dataclasses import replace
 
     from holdfast.core.retention import decide
-    from holdfast.repo.forget import dated
+    from holdfast.repo.upkeep.forget import dated
 
     groups = decide(map(dated, snapshots), rules, now=opened.clock.now(), group_by=by)
     if rules:
@@ -199,9 +199,9 @@ def _carry_out(
     dry_run: bool,
 ) -> None:
     """Forgets and, where wanted and anything was forgotten, prunes."""
-    from holdfast.repo.forget import forget as forget_snapshots
-    from holdfast.repo.forget import lock_to_forget
-    from holdfast.repo.prune import prune as free_space
+    from holdfast.repo.upkeep.forget import forget as forget_snapshots
+    from holdfast.repo.upkeep.forget import lock_to_forget
+    from holdfast.repo.upkeep.prune import prune as free_space
 
     if not going:
         return

@@ -18,7 +18,7 @@ def list_objects(
     kind: Annotated[str, typer.Argument(metavar="KIND", help=", ".join(KINDS))],
 ) -> None:
     """Lists the names of all objects of one kind."""
-    from holdfast.repo.pack import BlobKind
+    from holdfast.repo.format.pack import BlobKind
     from holdfast.store.contract import FileKind
 
     settings = settings_of.of(ctx)

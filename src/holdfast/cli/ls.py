@@ -13,8 +13,8 @@ from holdfast.core.errors import PartialError, UsageError
 
 if TYPE_CHECKING:
     from holdfast.core.ids import BlobId
+    from holdfast.repo.browsing.walk import Step, Trouble
     from holdfast.repo.repository import Repository
-    from holdfast.repo.walk import Step, Trouble
 
 _SORTS = ("name", "size", "mtime", "atime", "ctime", "extension")
 
@@ -47,8 +47,8 @@ def ls(
     path: options.Paths = None,
 ) -> None:
     """Lists files and folders of a snapshot, sorted by name within each folder."""
-    from holdfast.repo.snapshot import choose
-    from holdfast.repo.walk import resolve
+    from holdfast.repo.browsing.walk import resolve
+    from holdfast.repo.format.snapshot import choose
 
     if sort not in _SORTS:
         raise UsageError(f"cannot sort by {sort!r}", remedy=f"Known are {', '.join(_SORTS)}.")
@@ -93,7 +93,7 @@ def _steps(
     unreadable: "Callable[[bytes, Trouble], None]",
 ) -> "Iterator[Step]":
     """The entries wanted: all, or the named ones with what lies directly in them."""
-    from holdfast.repo.walk import clean, walk
+    from holdfast.repo.browsing.walk import clean, walk
 
     if not folders:
         yield from walk(opened, tree, unreadable=unreadable)

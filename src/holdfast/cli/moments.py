@@ -20,7 +20,7 @@ def parse_moment(text: str) -> int:
     Raises:
         UsageError: neither.
     """
-    from holdfast.repo.gotext import parse_time
+    from holdfast.repo.format.gotext import parse_time
 
     for form in _LOCAL:
         try:

@@ -12,7 +12,7 @@ from holdfast.cli.output import Output
 from holdfast.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from holdfast.repo.snapshot import Snapshot
+    from holdfast.repo.format.snapshot import Snapshot
 
 
 def mount(
@@ -32,7 +32,7 @@ def mount(
     """Shows snapshots as a folder through FUSE, read-only, by time, host, tag and name. Ends when
     it is unmounted.
     """
-    from holdfast.repo.mount import mount as serve
+    from holdfast.repo.browsing.mount import mount as serve
 
     settings = settings_of.of(ctx)
     output = Output(settings)

@@ -4,11 +4,11 @@ import base64
 from typing import TYPE_CHECKING, Any
 
 from holdfast.cli.snapshots import local_time
-from holdfast.repo.gotext import parse_time
+from holdfast.repo.format.gotext import parse_time
 
 if TYPE_CHECKING:
     from holdfast.cli.output import Output
-    from holdfast.repo.tree import Node
+    from holdfast.repo.format.tree import Node
 
 _LETTERS = "dalTLDpSugct?"
 _RIGHTS = "rwxrwxrwx"

@@ -10,7 +10,7 @@ from holdfast.cli.settings import env
 from holdfast.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from holdfast.repo.snapshot import Snapshot
+    from holdfast.repo.format.snapshot import Snapshot
 
 Hosts = Annotated[
     list[str] | None,
@@ -96,7 +96,7 @@ class Chosen:
         tags: Sequence[str] | None,
         paths: Sequence[str] | None,
     ) -> "Chosen":
-        from holdfast.repo.snapshot import parse_tag_lists
+        from holdfast.repo.format.snapshot import parse_tag_lists
 
         lists = tuple(tuple(names) for names in parse_tag_lists(tags or ()))
         return cls(tuple(hosts or ()), lists, tuple(paths or ()))
@@ -106,7 +106,7 @@ class Chosen:
 
     def among(self, snapshots: Iterable["Snapshot"]) -> list["Snapshot"]:
         """Those that fit, oldest first."""
-        from holdfast.repo.snapshot import matches
+        from holdfast.repo.format.snapshot import matches
 
         fitting = (
             snapshot
@@ -128,7 +128,7 @@ def named_or_fitting(
     Raises:
         SnapshotNotFoundError, UsageError: a name fits none, or several.
     """
-    from holdfast.repo.snapshot import choose
+    from holdfast.repo.format.snapshot import choose
 
     everything = list(snapshots)
     if not names:

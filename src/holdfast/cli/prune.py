@@ -14,8 +14,8 @@ from holdfast.core.errors import PartialError, UsageError
 from holdfast.core.units import format_size, parse_duration, parse_size
 
 if TYPE_CHECKING:
-    from holdfast.repo.prune import PruneReport
-    from holdfast.repo.prune_plan import PruneOptions
+    from holdfast.repo.upkeep.prune import PruneReport
+    from holdfast.repo.upkeep.prune_plan import PruneOptions
 
 MaxUnused = Annotated[
     str,
@@ -71,7 +71,7 @@ def prune(
         grace=grace,
         dry_run=dry_run,
     )
-    from holdfast.repo.prune import prune as free_space
+    from holdfast.repo.upkeep.prune import prune as free_space
 
     with repository.opened(settings, output) as opened, Meter(output) as meter:
         if dry_run:
@@ -100,8 +100,8 @@ def parse_options(
     dry_run: bool,
 ) -> "PruneOptions":
     """Raises UsageError where one of them is not what it must be."""
-    from holdfast.repo.pack import DEFAULT_PACK_SIZE
-    from holdfast.repo.prune_plan import PruneOptions, UnusedLimit
+    from holdfast.repo.format.pack import DEFAULT_PACK_SIZE
+    from holdfast.repo.upkeep.prune_plan import PruneOptions, UnusedLimit
 
     try:
         return PruneOptions(

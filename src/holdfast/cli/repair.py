@@ -19,8 +19,8 @@ from holdfast.core.errors import PartialError
 
 if TYPE_CHECKING:
     from holdfast.repo.lock import Lock
-    from holdfast.repo.repair_snapshots import SnapshotRepair
     from holdfast.repo.repository import Refused, Repository
+    from holdfast.repo.upkeep.repair_snapshots import SnapshotRepair
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="Mend the index, snapshots or packs."
@@ -37,7 +37,7 @@ def index(
     dry_run: options.DryRun = False,
 ) -> None:
     """Makes the index anew from what is really there. Packs are not touched."""
-    from holdfast.repo.repair import repair_index
+    from holdfast.repo.upkeep.repair import repair_index
 
     settings = settings_of.of(ctx)
     output = Output(settings)
@@ -90,7 +90,7 @@ def packs(
 ) -> None:
     """Moves what can be read of damaged packs into new ones, and lets the damaged ones go."""
     from holdfast.core.ids import PackId
-    from holdfast.repo.repair import repair_packs
+    from holdfast.repo.upkeep.repair import repair_packs
     from holdfast.store.contract import FileKind
 
     settings = settings_of.of(ctx)
@@ -142,7 +142,7 @@ def snapshots(
     it back.
     """
     from holdfast.core.ids import ObjectId
-    from holdfast.repo.repair_snapshots import repair_snapshots
+    from holdfast.repo.upkeep.repair_snapshots import repair_snapshots
 
     settings = settings_of.of(ctx)
     output = Output(settings)

@@ -15,8 +15,8 @@ from holdfast.core.units import format_duration, format_size
 
 if TYPE_CHECKING:
     from holdfast.core.patterns import Patterns
-    from holdfast.repo.restore import Change, RestoreReport
-    from holdfast.repo.restore_options import RestoreOptions, Selection
+    from holdfast.repo.restoring.restore import Change, RestoreReport
+    from holdfast.repo.restoring.restore_options import RestoreOptions, Selection
 
 _PATTERN = "PATTERN"
 _OVERWRITE = ("always", "if-changed", "if-newer", "never")
@@ -85,9 +85,9 @@ def restore(
 
     Ends with 3 where something could not be restored: it is listed, and the rest is there.
     """
-    from holdfast.repo.restore import restore as give_back
-    from holdfast.repo.restore_options import Overwrite, RestoreOptions
-    from holdfast.repo.snapshot import choose
+    from holdfast.repo.format.snapshot import choose
+    from holdfast.repo.restoring.restore import restore as give_back
+    from holdfast.repo.restoring.restore_options import Overwrite, RestoreOptions
 
     if not target:
         raise UsageError("no folder to restore to was named", remedy="Name it with --target.")
@@ -148,7 +148,7 @@ def _patterns(
 
 
 def _selection(*patterns: "Patterns") -> "Selection":
-    from holdfast.repo.restore_options import Selection
+    from holdfast.repo.restoring.restore_options import Selection
 
     include, iinclude, exclude, iexclude = patterns
     return Selection(includes=(include, iinclude), excludes=(exclude, iexclude))

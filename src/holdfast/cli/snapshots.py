@@ -12,7 +12,7 @@ from holdfast.cli.output import Output
 from holdfast.core.units import format_size
 
 if TYPE_CHECKING:
-    from holdfast.repo.snapshot import Snapshot
+    from holdfast.repo.format.snapshot import Snapshot
 
 Key = tuple[str, tuple[str, ...], tuple[str, ...]]
 """Host, paths and tags of a group; empty where snapshots are not grouped by it."""

@@ -27,8 +27,8 @@ def stats(
     path: options.Paths = None,
 ) -> None:
     """Counts files and bytes of snapshots; with --mode raw-data what they take in store."""
-    from holdfast.repo.stats import CountMode
-    from holdfast.repo.stats import stats as count
+    from holdfast.repo.upkeep.stats import CountMode
+    from holdfast.repo.upkeep.stats import stats as count
 
     if mode not in MODES:
         raise UsageError(f"there is no --mode {mode!r}", remedy=f"Known are {', '.join(MODES)}.")

@@ -32,7 +32,7 @@ def tag(
     path: options.Paths = None,
 ) -> None:
     """Changes tags. A snapshot gets another name by that; `original` keeps the first one."""
-    from holdfast.repo.forget import retag
+    from holdfast.repo.upkeep.forget import retag
 
     if set_tags is None and not add and not remove:
         raise UsageError("nothing to change was given", remedy="Give --set, --add or --remove.")

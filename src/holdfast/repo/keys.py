@@ -23,8 +23,8 @@ from holdfast.core.errors import (
     WrongPasswordError,
 )
 from holdfast.core.ids import ObjectId
-from holdfast.repo.crypto import Cipher, Key
-from holdfast.repo.gotext import format_time
+from holdfast.repo.format.crypto import Cipher, Key
+from holdfast.repo.format.gotext import format_time
 from holdfast.store.contract import FileKind
 
 if TYPE_CHECKING:

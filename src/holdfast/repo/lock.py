@@ -37,7 +37,7 @@ from holdfast.core.errors import (
     StoreError,
 )
 from holdfast.core.ids import SHORT_ID, ObjectId
-from holdfast.repo.gotext import format_time, parse_time
+from holdfast.repo.format.gotext import format_time, parse_time
 from holdfast.store.contract import FileKind
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from holdfast.core.errors import DamagedError, ObjectExistsError
 from holdfast.core.ids import SHORT_ID, ObjectId
-from holdfast.repo.codec import MAX_TREE, Codec
-from holdfast.repo.crypto import Cipher
+from holdfast.repo.format.codec import MAX_TREE, Codec
+from holdfast.repo.format.crypto import Cipher
 from holdfast.store.contract import CONFIG_NAME, FileKind
 
 if TYPE_CHECKING:
-    from holdfast.repo.crypto import Key
+    from holdfast.repo.format.crypto import Key
     from holdfast.store.contract import Store
 
 _ZSTD_DOCUMENT = 2

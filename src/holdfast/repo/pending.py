@@ -15,14 +15,14 @@ import msgspec
 
 from holdfast.core.errors import DamagedError
 from holdfast.core.ids import SHORT_ID, ObjectId, PackId
-from holdfast.repo.gotext import format_time, parse_time
-from holdfast.repo.index_file import decode, encode
+from holdfast.repo.blobs.index_file import decode, encode
+from holdfast.repo.format.gotext import format_time, parse_time
 from holdfast.store.contract import FileKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from holdfast.repo.pack import PackedBlob
+    from holdfast.repo.format.pack import PackedBlob
     from holdfast.repo.repository import Repository
 
 _FIELD = "packs_to_delete"

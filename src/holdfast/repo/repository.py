@@ -20,13 +20,11 @@ from holdfast.core.errors import (
     UnreadableError,
 )
 from holdfast.core.ids import SHORT_ID, BlobId, ObjectId, PackId
-from holdfast.repo.chunker import is_irreducible, random_polynomial
-from holdfast.repo.crypto import Cipher, Key
-from holdfast.repo.index import Index
-from holdfast.repo.index_file import documents
-from holdfast.repo.keys import add_key, open_key
-from holdfast.repo.objects import Objects
-from holdfast.repo.pack import (
+from holdfast.repo.blobs.index import Index
+from holdfast.repo.blobs.index_file import documents
+from holdfast.repo.format.chunker import is_irreducible, random_polynomial
+from holdfast.repo.format.crypto import Cipher, Key
+from holdfast.repo.format.pack import (
     LENGTH_FIELD,
     BlobKind,
     PackedBlob,
@@ -35,8 +33,10 @@ from holdfast.repo.pack import (
     plaintext_limit,
     read_header_length,
 )
-from holdfast.repo.snapshot import Snapshot, SnapshotFile, decode_snapshot
-from holdfast.repo.tree import Node, decode_tree
+from holdfast.repo.format.snapshot import Snapshot, SnapshotFile, decode_snapshot
+from holdfast.repo.format.tree import Node, decode_tree
+from holdfast.repo.keys import add_key, open_key
+from holdfast.repo.objects import Objects
 from holdfast.store.contract import CONFIG_NAME, FileKind
 
 if TYPE_CHECKING:

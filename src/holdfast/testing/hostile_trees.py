@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from holdfast.core.ids import BlobId
-from holdfast.repo.codec import Codec
-from holdfast.repo.gotext import quote_name
-from holdfast.repo.pack import BlobKind, PackBuffer, store_pack
-from holdfast.repo.snapshot import Snapshot, SnapshotFile
+from holdfast.repo.format.codec import Codec
+from holdfast.repo.format.gotext import quote_name
+from holdfast.repo.format.pack import BlobKind, PackBuffer, store_pack
+from holdfast.repo.format.snapshot import Snapshot, SnapshotFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

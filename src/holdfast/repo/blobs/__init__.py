@@ -1,0 +1,1 @@
+"""Where every blob lies: the index, in memory and in its files."""

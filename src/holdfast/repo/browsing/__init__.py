@@ -1,0 +1,1 @@
+"""Looking into snapshots: listing, finding, comparing, dumping, mounting."""

@@ -1,0 +1,1 @@
+"""Giving back: from a snapshot into a directory, and nowhere else."""

@@ -1,0 +1,1 @@
+"""Keeping a repository well: check, forget, prune, repair, copy."""
