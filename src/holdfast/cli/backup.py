@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from holdfast import __version__
-from holdfast.cli import options, repository, targets
+from holdfast.cli import options, repository
 from holdfast.cli import settings as settings_of
 from holdfast.cli.moments import parse_moment
 from holdfast.cli.output import Output
@@ -164,6 +164,8 @@ def backup(
 
     Ends with 3 where something could not be read: it is listed, and the rest is safe.
     """
+    from holdfast.sources.files.lists import read_patterns
+
     settings = settings_of.of(ctx)
     output = Output(settings)
     watched = not output.quiet and (output.json or output.stderr.isatty()) and not no_scan
@@ -178,15 +180,12 @@ def backup(
                 command = (paths or []) if stdin_from_command else None
                 reading = _stream(stdin_filename, command, opened)
         else:
-            named = targets.collect(
-                paths or [],
-                patterns=files_from or (),
-                verbatim=files_from_verbatim or (),
-                raw=files_from_raw or (),
+            named = _named(
+                paths or (), files_from or (), files_from_verbatim or (), files_from_raw or ()
             )
             filters = _filters(
-                (*(exclude or ()), *targets.patterns_in(exclude_file or ())),
-                (*(iexclude or ()), *targets.patterns_in(iexclude_file or ())),
+                (*(exclude or ()), *read_patterns(exclude_file or ())),
+                (*(iexclude or ()), *read_patterns(iexclude_file or ())),
                 exclude_if_present or (),
                 exclude_caches=exclude_caches,
                 larger_than=exclude_larger_than,
@@ -338,6 +337,23 @@ def _filters(
     )
 
 
+def _named(
+    paths: Sequence[str], patterns: Sequence[str], verbatim: Sequence[str], raw: Sequence[str]
+) -> list[bytes]:
+    """All that is to be backed up: the arguments, then what the three sorts of lists name."""
+    from holdfast.sources.files.lists import read_roots, read_roots_raw, read_roots_verbatim
+
+    named = [os.fsencode(path) for path in paths]
+    for read, files in (
+        (read_roots, patterns),
+        (read_roots_verbatim, verbatim),
+        (read_roots_raw, raw),
+    ):
+        for file in files:
+            named += read(file)
+    return named
+
+
 def _files(named: Sequence[bytes], filters: "Filters", *, count: bool) -> _Reading:
     from holdfast.sources.files.source import FileSource
 
@@ -357,8 +373,8 @@ def _other(place: str, at_the_end: ExitStack) -> _Reading:
     folder = project_of(place)
     if folder is None:
         raise UsageError(f"{place!r} is no source", remedy="Write api:FOLDER, or name the path.")
-    from holdfast.sources.restapi.project import load_project
-    from holdfast.sources.restapi.snapshot import ApiSource
+    from holdfast.sources.restapi.project.project import load_project
+    from holdfast.sources.restapi.giving.snapshot import ApiSource
 
     source = at_the_end.enter_context(closing(ApiSource(load_project(folder))))
     return _Reading(source, (), None)

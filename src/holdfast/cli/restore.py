@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from holdfast.cli import options, repository, targets
+from holdfast.cli import options, repository
 from holdfast.cli import settings as settings_of
 from holdfast.cli.output import Output
 from holdfast.cli.progress import Meter, Stage
@@ -143,8 +143,9 @@ def _patterns(
     texts: Sequence[str] | None, files: Sequence[str] | None, *, ignore_case: bool = False
 ) -> "Patterns":
     from holdfast.core.patterns import Patterns
+    from holdfast.sources.files.lists import read_patterns
 
-    return Patterns([*(texts or ()), *targets.patterns_in(files or ())], ignore_case=ignore_case)
+    return Patterns([*(texts or ()), *read_patterns(files or ())], ignore_case=ignore_case)
 
 
 def _selection(*patterns: "Patterns") -> "Selection":

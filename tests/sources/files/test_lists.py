@@ -17,7 +17,7 @@ def listed(tmp_path):
     def write(content):
         path = tmp_path / "list"
         path.write_bytes(content)
-        return os.fsencode(path)
+        return str(path)
 
     return write
 
@@ -84,13 +84,13 @@ def test_lists_may_come_from_standard_input(monkeypatch):
     """`-` as everywhere."""
     stdin = SimpleNamespace(buffer=io.BytesIO(b"a\0b\0"))
     monkeypatch.setattr("sys.stdin", stdin)
-    assert lists.read_roots_raw(b"-") == [b"a", b"b"]
+    assert lists.read_roots_raw("-") == [b"a", b"b"]
 
 
 def test_a_list_that_cannot_be_read_is_refused(tmp_path):
     """The file is named."""
     with pytest.raises(UsageError, match="no such list"):
-        lists.read_patterns([os.fsencode(tmp_path / "no such list")])
+        lists.read_patterns([str(tmp_path / "no such list")])
 
 
 def test_pattern_files_add_up(listed, monkeypatch):

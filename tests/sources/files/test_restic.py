@@ -172,8 +172,8 @@ def test_lists_in_files_agree_with_restic(tree, restic, monkeypatch):
     names = tree / "names"
     names.write_text(f"# these\n{tree}/tree/s?c\n {tree}/tree/*.txt \n{tree}/tree/[h]*/you\n")
 
-    filters = Filters(excludes=tuple(read_patterns([os.fsencode(excludes)])))
-    roots = [os.fsdecode(root) for root in read_roots(os.fsencode(names))]
+    filters = Filters(excludes=tuple(read_patterns([str(excludes)])))
+    roots = [os.fsdecode(root) for root in read_roots(str(names))]
 
     assert _ours(tree, filters, roots) == restic.kept(
         [f"--exclude-file={excludes}", f"--files-from={names}"], []

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _SPECIAL = re.compile(r"[*?\[\\]")
 
 
-def read_patterns(files: Iterable[bytes]) -> list[str]:
+def read_patterns(files: Iterable[str]) -> list[str]:
     """The patterns of --exclude-file, --include-file and so on; see `core.patterns`.
 
     Raises:
@@ -28,7 +28,7 @@ def read_patterns(files: Iterable[bytes]) -> list[str]:
     return [line for file in files for line in parse_pattern_file(_read(file), os.environ)]
 
 
-def read_roots(file: bytes) -> list[bytes]:
+def read_roots(file: str) -> list[bytes]:
     """--files-from: a pattern a line; lines that begin with `#` are comments.
 
     As in a shell a pattern that stands for nothing is taken as a name, so that its absence is told.
@@ -40,7 +40,7 @@ def read_roots(file: bytes) -> list[bytes]:
     return [root for line in lines if line and line[0] != "#" for root in expand(line)]
 
 
-def read_roots_verbatim(file: bytes) -> list[bytes]:
+def read_roots_verbatim(file: str) -> list[bytes]:
     """--files-from-verbatim: a name a line, taken as it is; empty lines are left out.
 
     Raises:
@@ -50,18 +50,20 @@ def read_roots_verbatim(file: bytes) -> list[bytes]:
     return [os.fsencode(line.removesuffix("\r")) for line in lines if line.removesuffix("\r")]
 
 
-def read_roots_raw(file: bytes) -> list[bytes]:
+def read_roots_raw(file: str) -> list[bytes]:
     """--files-from-raw: names that end in a zero byte each, as of `find -print0`.
 
     Raises:
         UsageError: the file cannot be read, its end is missing, or a name is empty.
     """
     *names, rest = _read(file).split(b"\0")
-    shown = os.fsdecode(file)
     if rest:
-        raise UsageError(f"{shown} was cut off: its last name does not end in a zero byte")
+        raise UsageError(
+            f"{file} was cut off: its last name does not end in a zero byte",
+            remedy="No backup was made. Write the list with `find -print0`.",
+        )
     if not all(names):
-        raise UsageError(f"{shown} holds an empty name")
+        raise UsageError(f"{file} holds an empty name", remedy="No backup was made. Mend the list.")
     return names
 
 
@@ -93,11 +95,14 @@ def _list(folder: bytes) -> list[bytes]:
         return []
 
 
-def _read(file: bytes) -> bytes:
+def _read(file: str) -> bytes:
     try:
-        if file == b"-":
+        if file == "-":
             return sys.stdin.buffer.read()
         with open(file, "rb") as stream:
             return stream.read()
     except OSError as error:
-        raise UsageError(f"{os.fsdecode(file)} cannot be read: {error.strerror}") from error
+        raise UsageError(
+            f"{file} cannot be read: {error.strerror}",
+            remedy="Nothing was done. Name a file that you may read.",
+        ) from error
