@@ -185,6 +185,7 @@ class _Run:
     ) -> None:
         self._repository = repository
         self._source = source
+        self._root_paths = frozenset(source.roots)
         self._options = options
         self._observer = observer
         self._lock = lock
@@ -387,7 +388,7 @@ class _Run:
         """A root that held data and holds none is more likely an unmounted disk than meant."""
         if here.nodes or not here.before or self._options.allow_empty:
             return
-        if here.up is None or here.path in self._source.roots:
+        if here.up is None or here.path in self._root_paths:
             raise SourceEmptyError(
                 f"{_display(here.path)} is empty, "
                 f"but held {len(here.before)} entries in the last snapshot"
