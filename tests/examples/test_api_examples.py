@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from holdfast.core.outcome import Outcome
-from holdfast.sources.restapi.archive import open_archive
-from holdfast.sources.restapi.export import Selection, export
-from holdfast.sources.restapi.follow import follow
-from holdfast.sources.restapi.getfiles import getfiles
-from holdfast.sources.restapi.project import load_project, read_project
-from holdfast.sources.restapi.run import run_project
-from holdfast.sources.restapi.verify import verify
+from holdfast.sources.restapi.collecting.run import run_project
+from holdfast.sources.restapi.details.follow import follow
+from holdfast.sources.restapi.details.getfiles import getfiles
+from holdfast.sources.restapi.giving.export import Selection, export
+from holdfast.sources.restapi.giving.verify import verify
+from holdfast.sources.restapi.kept.archive import open_archive
+from holdfast.sources.restapi.project.project import load_project, read_project
 from holdfast.testing.api_examples import COUNTS, imitate
 from holdfast.testing.api_server import ApiServer
 

@@ -10,7 +10,7 @@ from holdfast.cli.api_options import Json, ProjectPath, Quiet, Verbose, output_o
 
 if TYPE_CHECKING:
     from holdfast.cli.output import Output
-    from holdfast.sources.restapi.project import Project
+    from holdfast.sources.restapi.project.project import Project
 
 app = typer.Typer(
     help="Collect what lies behind REST APIs, and give it back as files.",
@@ -56,7 +56,7 @@ def create(
     verbose: Verbose = 0,  # noqa: ARG001 - taken wherever apibackuper takes it
 ) -> None:
     """Make a new project."""
-    from holdfast.sources.restapi.create import create_project
+    from holdfast.sources.restapi.project.create import create_project
 
     choices: dict[str, dict[str, object]] = {
         "project": {
@@ -88,8 +88,8 @@ def validate_config(
     verbose: Verbose = 0,
 ) -> None:
     """Find every mistake of a project's file, with its line."""
-    from holdfast.sources.restapi.project import described, read_project
-    from holdfast.sources.restapi.request import read_side_files
+    from holdfast.sources.restapi.asking.request import read_side_files
+    from holdfast.sources.restapi.project.project import described, read_project
 
     reading = read_project(folder_of(projectpath))
     wrong = sorted([*reading.mistakes, *reading.unknown], key=lambda mistake: mistake.line)
@@ -184,7 +184,7 @@ def detect(
 ) -> None:
     """Find out where an API has its records and how it pages."""
     from holdfast.cli.api_run import detect_in
-    from holdfast.sources.restapi.create import amend_project
+    from holdfast.sources.restapi.project.create import amend_project
 
     detection = detect_in(folder_of(projectpath), url)
     out = output_of(json=json)
@@ -211,7 +211,7 @@ def estimate(
     """Tell from one real page how long a run takes and how much it brings."""
     from dataclasses import asdict
 
-    from holdfast.sources.restapi.estimate import estimate_project
+    from holdfast.sources.restapi.collecting.estimate import estimate_project
 
     found = estimate_project(load(projectpath))
     out = output_of(json=json)
@@ -225,7 +225,7 @@ def estimate(
 @app.command()
 def info(projectpath: ProjectPath = None, json: Json = False) -> None:
     """Tell everything about a project: configuration, what is stored, how runs went."""
-    from holdfast.sources.restapi.info import describe
+    from holdfast.sources.restapi.giving.info import describe
 
     described = describe(load(projectpath))
     out = output_of(json=json)
@@ -251,7 +251,7 @@ def load(path: str | None) -> "Project":
     import sys
 
     from holdfast.core.errors import ProjectError
-    from holdfast.sources.restapi.project import described, read_project
+    from holdfast.sources.restapi.project.project import described, read_project
 
     reading = read_project(folder_of(path))
     if reading.project is None:

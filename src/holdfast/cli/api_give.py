@@ -23,9 +23,9 @@ from holdfast.core.units import format_size
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from holdfast.sources.restapi.export import Form
-    from holdfast.sources.restapi.misses import Miss
-    from holdfast.sources.restapi.project import Project
+    from holdfast.sources.restapi.details.misses import Miss
+    from holdfast.sources.restapi.giving.export import Form
+    from holdfast.sources.restapi.project.project import Project
 
 _SHOWN = 20
 _KEY_LENGTH = 120
@@ -80,8 +80,8 @@ def export(
     verbose: Verbose = 0,
 ) -> None:
     """Write what was collected to a file, in the order of the API, each record once."""
-    from holdfast.sources.restapi.archive import open_archive
-    from holdfast.sources.restapi.export import STDOUT, Selection, export
+    from holdfast.sources.restapi.giving.export import STDOUT, Selection, export
+    from holdfast.sources.restapi.kept.archive import open_archive
 
     output = output_of(json=json, quiet=quiet or file == STDOUT, verbose=verbose)
     project = project_at(projectpath)
@@ -99,7 +99,7 @@ def export(
 
 
 def _form(name: str | None) -> "Form | None":
-    from holdfast.sources.restapi.export import Form
+    from holdfast.sources.restapi.giving.export import Form
 
     if name is None:
         return None
@@ -125,8 +125,8 @@ def diff(
 
     Without names the last two are compared. A run's name may be cut short; `info` lists them.
     """
-    from holdfast.sources.restapi.archive import open_archive
-    from holdfast.sources.restapi.diff import changes, choose_runs
+    from holdfast.sources.restapi.giving.diff import changes, choose_runs
+    from holdfast.sources.restapi.kept.archive import open_archive
 
     output = output_of(json=json, quiet=quiet)
     project = project_at(projectpath)
@@ -161,7 +161,7 @@ def verify(
 
     Ends with 1 and names each page, detail and file that is not as it was received.
     """
-    from holdfast.sources.restapi.verify import verify
+    from holdfast.sources.restapi.giving.verify import verify
 
     output = output_of(json=json, quiet=quiet, verbose=verbose)
     project = project_at(projectpath)
@@ -208,7 +208,7 @@ def follow(
     verbose: Verbose = 0,
 ) -> None:
     """Ask about each collected record, as section follow says, and keep the answers."""
-    from holdfast.sources.restapi import follow as following
+    from holdfast.sources.restapi.details import follow as following
 
     output = output_of(json=json, quiet=quiet, verbose=verbose)
     project = project_at(projectpath)
@@ -234,7 +234,7 @@ def getfiles(
     verbose: Verbose = 0,
 ) -> None:
     """Download the files that the records name and that are not there yet."""
-    from holdfast.sources.restapi import getfiles as getting
+    from holdfast.sources.restapi.details import getfiles as getting
 
     output = output_of(json=json, quiet=quiet, verbose=verbose)
     project = project_at(projectpath)

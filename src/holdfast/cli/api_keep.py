@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from holdfast.repo.format.snapshot import Snapshot
     from holdfast.repo.repository import Repository
     from holdfast.repo.saving.backup import BackupResult
-    from holdfast.sources.restapi.project import Project
+    from holdfast.sources.restapi.project.project import Project
 
 
 def keep_in_repository(project: "Project", output: Output) -> "BackupResult":
@@ -35,7 +35,7 @@ def keep_in_repository(project: "Project", output: Output) -> "BackupResult":
     """
     from holdfast.repo.format.gotext import format_time
     from holdfast.repo.saving.backup import BackupOptions, back_up
-    from holdfast.sources.restapi.snapshot import ApiSource
+    from holdfast.sources.restapi.giving.snapshot import ApiSource
 
     tag = f"api:{project.name}"
     chosen = BackupOptions(

@@ -9,7 +9,7 @@ from holdfast.cli.output import Output
 from holdfast.cli.settings import Settings
 
 if TYPE_CHECKING:
-    from holdfast.sources.restapi.project import Project
+    from holdfast.sources.restapi.project.project import Project
 
 ProjectPath = Annotated[
     str | None,
@@ -32,6 +32,6 @@ def project_at(path: str | None) -> "Project":
     Raises:
         NoProjectError, ProjectError: there is none, or it cannot be used.
     """
-    from holdfast.sources.restapi.project import load_project
+    from holdfast.sources.restapi.project.project import load_project
 
     return load_project(Path(path) if path else Path.cwd())

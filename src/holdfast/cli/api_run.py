@@ -12,19 +12,19 @@ from holdfast.cli.progress import Display
 from holdfast.core.errors import NoProjectError
 from holdfast.core.outcome import EXIT_CODES
 from holdfast.core.units import format_duration, format_size
-from holdfast.sources.restapi.paging import is_numbered, number_param
-from holdfast.sources.restapi.project import load_project
-from holdfast.sources.restapi.run import Orders, Report, run_project
+from holdfast.sources.restapi.asking.paging import is_numbered, number_param
+from holdfast.sources.restapi.collecting.run import Orders, Report, run_project
+from holdfast.sources.restapi.project.project import load_project
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from holdfast.cli.output import Output
-    from holdfast.sources.restapi.detect import Detection
-    from holdfast.sources.restapi.project import Project
-    from holdfast.sources.restapi.session import Traffic
-    from holdfast.sources.restapi.tally import Tally
+    from holdfast.sources.restapi.asking.session import Traffic
+    from holdfast.sources.restapi.collecting.detect import Detection
+    from holdfast.sources.restapi.collecting.tally import Tally
+    from holdfast.sources.restapi.project.project import Project
 
 _LISTED = 20
 """Failed pages that are named one by one."""
@@ -127,7 +127,7 @@ def detect_in(folder: Path, url: str | None) -> Detection:
     Raises:
         NoProjectError: neither project nor address.
     """
-    from holdfast.sources.restapi.detect import detect_project, with_url
+    from holdfast.sources.restapi.collecting.detect import detect_project, with_url
 
     try:
         project = load_project(folder)
@@ -143,7 +143,7 @@ def _bare_project(folder: Path, url: str) -> Project:
     from dataclasses import replace
     from pathlib import Path as Folder
 
-    from holdfast.sources.restapi.create import create_project
+    from holdfast.sources.restapi.project.create import create_project
 
     with tempfile.TemporaryDirectory() as scratch:
         create_project(Folder(scratch), {"project": {"url": url}})

@@ -373,8 +373,8 @@ def _other(place: str, at_the_end: ExitStack) -> _Reading:
     folder = project_of(place)
     if folder is None:
         raise UsageError(f"{place!r} is no source", remedy="Write api:FOLDER, or name the path.")
-    from holdfast.sources.restapi.project.project import load_project
     from holdfast.sources.restapi.giving.snapshot import ApiSource
+    from holdfast.sources.restapi.project.project import load_project
 
     source = at_the_end.enter_context(closing(ApiSource(load_project(folder))))
     return _Reading(source, (), None)

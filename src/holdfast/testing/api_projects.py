@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from holdfast.sources.restapi.collector import open_collector
-from holdfast.sources.restapi.project import load_project
+from holdfast.sources.restapi.kept.collector import open_collector
+from holdfast.sources.restapi.project.project import load_project
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from holdfast.sources.restapi.ledger import Run
-    from holdfast.sources.restapi.project import Project
+    from holdfast.sources.restapi.kept.ledger import Run
+    from holdfast.sources.restapi.project.project import Project
 
 
 def write_project(folder: Path, url: str, **sections: dict[str, Any]) -> Project:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from holdfast.sources.restapi.archive import open_archive
-from holdfast.sources.restapi.documents import parse, records_of
-from holdfast.sources.restapi.project import Project, load_project
+from holdfast.sources.restapi.kept.archive import open_archive
+from holdfast.sources.restapi.project.project import Project, load_project
+from holdfast.sources.restapi.records.documents import parse, records_of
 from holdfast.testing.api_server import ApiServer
 
 if TYPE_CHECKING:

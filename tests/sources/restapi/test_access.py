@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from holdfast.core.errors import AuthError, ProjectError
-from holdfast.sources.restapi.redact import Redactor
-from holdfast.sources.restapi.run import Orders, run_project
+from holdfast.sources.restapi.asking.redact import Redactor
+from holdfast.sources.restapi.collecting.run import Orders, run_project
 from holdfast.testing.api_listing import Listing
 from holdfast.testing.api_server import Guard, TokenDesk, malformed, on_page, server_error
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from holdfast.core.errors import UsageError
-from holdfast.sources.restapi.archive import open_archive
-from holdfast.sources.restapi.diff import Change, Kind, changes, choose_runs
+from holdfast.sources.restapi.giving.diff import Change, Kind, changes, choose_runs
+from holdfast.sources.restapi.kept.archive import open_archive
 from holdfast.testing.api_projects import store_run, write_project
 
 

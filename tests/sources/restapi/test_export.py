@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from holdfast.core.errors import ExportError, StorageFullError, UsageError
-from holdfast.sources.restapi.archive import open_archive
-from holdfast.sources.restapi.export import Form, Selection, export, form_of
+from holdfast.sources.restapi.giving.export import Form, Selection, export, form_of
+from holdfast.sources.restapi.kept.archive import open_archive
 from holdfast.testing.api_projects import store_run, write_project
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from holdfast.core.errors import UsageError
-from holdfast.sources.restapi.filters import parse_where, pick, split_key, values_at
+from holdfast.sources.restapi.records.filters import parse_where, pick, split_key, values_at
 
 RECORD = {
     "inn": "7700000007",

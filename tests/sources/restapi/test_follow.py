@@ -13,12 +13,12 @@ import zipfile
 import pytest
 
 from holdfast.core.errors import FetchError, NothingStoredError, ProjectError, UsageError
-from holdfast.sources.restapi.archive import open_archive
-from holdfast.sources.restapi.export import Selection, export
-from holdfast.sources.restapi.follow import follow, plan
-from holdfast.sources.restapi.ledger import Ledger
-from holdfast.sources.restapi.sections import MAX_PARALLEL
-from holdfast.sources.restapi.verify import verify
+from holdfast.sources.restapi.details.follow import follow, plan
+from holdfast.sources.restapi.giving.export import Selection, export
+from holdfast.sources.restapi.giving.verify import verify
+from holdfast.sources.restapi.kept.archive import open_archive
+from holdfast.sources.restapi.kept.ledger import Ledger
+from holdfast.sources.restapi.project.sections import MAX_PARALLEL
 from holdfast.testing.api_listing import Listing
 from holdfast.testing.api_projects import store_run, write_project
 from holdfast.testing.api_server import (
@@ -290,8 +290,8 @@ def test_a_killed_follow_goes_on_where_it_was(tmp_path, api):
     api.latency = 0.02
     code = (
         "import sys; from pathlib import Path;"
-        "from holdfast.sources.restapi.project import load_project;"
-        "from holdfast.sources.restapi.follow import follow;"
+        "from holdfast.sources.restapi.project.project import load_project;"
+        "from holdfast.sources.restapi.details.follow import follow;"
         "follow(load_project(Path(sys.argv[1])))"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(project.folder)]) as process:

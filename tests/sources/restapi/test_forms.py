@@ -9,9 +9,9 @@ import zipfile
 import pytest
 
 from holdfast.core.errors import HookError
-from holdfast.sources.restapi.archive import open_archive
-from holdfast.sources.restapi.run import run_project
-from holdfast.sources.restapi.xml import parse_xml
+from holdfast.sources.restapi.collecting.run import run_project
+from holdfast.sources.restapi.kept.archive import open_archive
+from holdfast.sources.restapi.records.xml import parse_xml
 from holdfast.testing.api_listing import Listing
 from holdfast.testing.loopback import Reply
 

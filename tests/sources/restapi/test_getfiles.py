@@ -13,9 +13,9 @@ import zipfile
 import pytest
 
 from holdfast.core.errors import FetchError, NothingStoredError, ProjectError
-from holdfast.sources.restapi.follow import follow
-from holdfast.sources.restapi.getfiles import getfiles
-from holdfast.sources.restapi.verify import verify
+from holdfast.sources.restapi.details.follow import follow
+from holdfast.sources.restapi.details.getfiles import getfiles
+from holdfast.sources.restapi.giving.verify import verify
 from holdfast.testing.api_projects import store_run, write_project
 from holdfast.testing.api_server import ApiServer, ServedFile, server_error, too_many
 
@@ -201,8 +201,8 @@ def test_what_is_missing_is_a_sentence(tmp_path, api):
 RUN = """
 import re, sys
 from pathlib import Path
-from holdfast.sources.restapi.getfiles import getfiles
-from holdfast.sources.restapi.project import load_project
+from holdfast.sources.restapi.details.getfiles import getfiles
+from holdfast.sources.restapi.project.project import load_project
 getfiles(load_project(Path(sys.argv[1])))
 status = Path("/proc/self/status")
 print(re.search(r"VmHWM:\\s+(\\d+)", status.read_text())[1] if status.exists() else 0)

@@ -7,8 +7,8 @@ import zipfile
 from datetime import datetime
 
 from holdfast.core.outcome import Outcome
-from holdfast.sources.restapi.archive import open_archive
-from holdfast.sources.restapi.run import run_project
+from holdfast.sources.restapi.collecting.run import run_project
+from holdfast.sources.restapi.kept.archive import open_archive
 from holdfast.testing.api_listing import Listing
 
 
@@ -162,7 +162,7 @@ def test_a_custom_script_decides_what_an_update_asks(api, workshop):
 
 def test_a_project_can_be_moved(api, workshop, ids, tmp_path):
     """Nothing of what is kept knows where it lies."""
-    from holdfast.sources.restapi.project import load_project
+    from holdfast.sources.restapi.project.project import load_project
 
     listing = serve(api, 45)
     run_project(workshop.project(), "full")

@@ -16,13 +16,13 @@ import pytest
 
 from holdfast.core.errors import AuthError, ProjectBusyError, StorageFullError
 from holdfast.core.outcome import Outcome
-from holdfast.sources.restapi import collector as collecting
-from holdfast.sources.restapi.archive import open_archive
-from holdfast.sources.restapi.collector import open_collector
-from holdfast.sources.restapi.keepers import open_keeper
-from holdfast.sources.restapi.ledger import Ledger
-from holdfast.sources.restapi.place import Place, StorageKind
-from holdfast.sources.restapi.run import run_project
+from holdfast.sources.restapi.collecting.run import run_project
+from holdfast.sources.restapi.kept import collector as collecting
+from holdfast.sources.restapi.kept.archive import open_archive
+from holdfast.sources.restapi.kept.collector import open_collector
+from holdfast.sources.restapi.kept.keepers import open_keeper
+from holdfast.sources.restapi.kept.ledger import Ledger
+from holdfast.sources.restapi.project.place import Place, StorageKind
 from holdfast.testing.api_listing import Listing
 from holdfast.testing.api_server import on_page, server_error
 
@@ -32,8 +32,8 @@ KINDS = list(StorageKind)
 def start(folder, mode="full"):
     code = (
         "import sys; from pathlib import Path;"
-        "from holdfast.sources.restapi.project import load_project;"
-        "from holdfast.sources.restapi.run import run_project;"
+        "from holdfast.sources.restapi.project.project import load_project;"
+        "from holdfast.sources.restapi.collecting.run import run_project;"
         "run_project(load_project(Path(sys.argv[1])), sys.argv[2])"
     )
     return subprocess.Popen([sys.executable, "-c", code, str(folder), mode])

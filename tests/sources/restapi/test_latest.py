@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast.sources.restapi.archive import open_archive
-from holdfast.sources.restapi.latest import state
-from holdfast.sources.restapi.scratch import KeySet, Rising, scratch
+from holdfast.sources.restapi.kept.archive import open_archive
+from holdfast.sources.restapi.kept.latest import state
+from holdfast.sources.restapi.kept.scratch import KeySet, Rising, scratch
 from holdfast.testing.api_projects import store_run, write_project
 
 BIG = 2**70

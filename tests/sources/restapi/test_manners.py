@@ -12,10 +12,10 @@ import pytest
 
 from holdfast.core.errors import UnreachableError
 from holdfast.net.aio import Reply as Got
-from holdfast.sources.restapi.manners import Retrying, limits_of, retry_after, retrying_of
-from holdfast.sources.restapi.run import run_project
-from holdfast.sources.restapi.sections import MAX_PARALLEL
-from holdfast.sources.restapi.session import Request, open_session
+from holdfast.sources.restapi.asking.manners import Retrying, limits_of, retry_after, retrying_of
+from holdfast.sources.restapi.asking.session import Request, open_session
+from holdfast.sources.restapi.collecting.run import run_project
+from holdfast.sources.restapi.project.sections import MAX_PARALLEL
 from holdfast.testing.api_listing import Listing
 from holdfast.testing.api_server import http_date, on_page, too_many, unavailable
 

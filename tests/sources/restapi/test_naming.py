@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.sources.restapi.naming import (
+from holdfast.sources.restapi.records.naming import (
     detail_name,
     filled,
     joined,

@@ -7,9 +7,9 @@ import json
 import pytest
 
 from holdfast.core.outcome import Outcome
-from holdfast.sources.restapi.detect import detect_project
-from holdfast.sources.restapi.paging import next_link
-from holdfast.sources.restapi.run import run_project
+from holdfast.sources.restapi.asking.paging import next_link
+from holdfast.sources.restapi.collecting.detect import detect_project
+from holdfast.sources.restapi.collecting.run import run_project
 from holdfast.testing.api_listing import Listing
 from holdfast.testing.api_server import server_error
 

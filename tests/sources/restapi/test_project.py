@@ -9,9 +9,9 @@ import dataclasses
 import pytest
 
 from holdfast.core.errors import NoProjectError, ProjectError
-from holdfast.sources.restapi import sections
-from holdfast.sources.restapi.ini import read_ini
-from holdfast.sources.restapi.project import described, load_project, read_project
+from holdfast.sources.restapi.project import sections
+from holdfast.sources.restapi.project.ini import read_ini
+from holdfast.sources.restapi.project.project import described, load_project, read_project
 
 YAML = """\
 settings:

@@ -15,8 +15,8 @@ from holdfast.core.errors import (
     SourceEmptyError,
 )
 from holdfast.core.outcome import Outcome
-from holdfast.sources.restapi.archive import open_archive
-from holdfast.sources.restapi.run import run_project
+from holdfast.sources.restapi.collecting.run import run_project
+from holdfast.sources.restapi.kept.archive import open_archive
 from holdfast.testing.api_listing import Listing, Synthetic
 from holdfast.testing.api_server import (
     cut_body,

@@ -14,13 +14,13 @@ from holdfast.core.errors import NothingStoredError, ProjectError
 from holdfast.core.outcome import Outcome
 from holdfast.core.secret import Secret
 from holdfast.core.source import UP, Found
-from holdfast.repo.backup import BackupOptions, back_up
-from holdfast.repo.pack import BlobKind
+from holdfast.repo.format.pack import BlobKind
+from holdfast.repo.format.tree import blob_id
 from holdfast.repo.repository import Repository
-from holdfast.repo.sealing import SealingPlan
-from holdfast.repo.tree import blob_id
-from holdfast.sources.restapi.collector import open_collector
-from holdfast.sources.restapi.snapshot import ApiSource
+from holdfast.repo.saving.backup import BackupOptions, back_up
+from holdfast.repo.saving.sealing import SealingPlan
+from holdfast.sources.restapi.giving.snapshot import ApiSource
+from holdfast.sources.restapi.kept.collector import open_collector
 from holdfast.store.directory import DirectoryStore
 from holdfast.store.memory import MemoryStore
 from holdfast.testing.api_projects import store_run, write_project

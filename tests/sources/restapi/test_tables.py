@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from holdfast.core.errors import UsageError
-from holdfast.sources.restapi import tables, writers
+from holdfast.sources.restapi.records import tables, writers
 
 MIXED = [
     [

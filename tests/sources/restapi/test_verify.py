@@ -9,8 +9,8 @@ import zipfile
 import pytest
 
 from holdfast.core.errors import NothingStoredError
-from holdfast.sources.restapi.collector import open_collector
-from holdfast.sources.restapi.verify import verify
+from holdfast.sources.restapi.giving.verify import verify
+from holdfast.sources.restapi.kept.collector import open_collector
 from holdfast.testing.api_projects import store_run, write_project
 
 PAGES = [[{"id": n * 10 + m} for m in range(10)] for n in range(4)]

@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import pytest
 
-from holdfast.sources.restapi.window import spread
+from holdfast.sources.restapi.details.window import spread
 
 
 async def collect(targets, work, *, width=3, ordered=True, grow=None):

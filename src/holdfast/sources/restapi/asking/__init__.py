@@ -1,0 +1,1 @@
+"""Asking an API: requests, sessions, credentials, pages and the way through them."""

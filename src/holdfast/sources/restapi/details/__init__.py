@@ -1,0 +1,1 @@
+"""What records lead to: details and files."""

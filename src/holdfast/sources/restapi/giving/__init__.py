@@ -1,0 +1,1 @@
+"""Giving back what was collected: exports, differences, proofs."""

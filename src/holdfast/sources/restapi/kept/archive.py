@@ -1,0 +1,229 @@
+"""Reading what a project has stored: its runs, their pages in the API's order, and the evidence
+beside them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
+
+from holdfast.core.errors import NothingStoredError, ObjectNotFoundError
+from holdfast.sources.restapi.kept import zipformat
+from holdfast.sources.restapi.kept.keepers import (
+    PAGE_NAME,
+    Keeper,
+    member_of,
+    open_keeper,
+    open_keeper_at,
+)
+from holdfast.sources.restapi.kept.ledger import Ledger, Response, Run, State
+from holdfast.sources.restapi.project.place import PAGES, Place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from types import TracebackType
+
+UPDATE = "update"
+
+
+class Content:
+    """Something that answers with bytes by member name: a published archive or one that is being
+    collected.
+    """
+
+    def __init__(self, keeper: Keeper | Unfinished, label: str) -> None:
+        self.keeper = keeper
+        self.label = label
+        self._pages: dict[str, list[tuple[int, str]]] | None = None
+
+    def pages(self) -> dict[str, list[tuple[int, str]]]:
+        """By run folder ("" for the base): numbers and member names, in numeric order."""
+        if self._pages is None:
+            found: dict[str, list[tuple[int, str]]] = {}
+            for name in self.keeper.names():
+                if match := PAGE_NAME.fullmatch(name):
+                    found.setdefault(match["run"] or "", []).append((int(match["number"]), name))
+            self._pages = {folder: sorted(found[folder]) for folder in sorted(found)}
+        return self._pages
+
+
+class Unfinished:
+    """A run that has not been published, read as if it were an archive."""
+
+    def __init__(self, path: Path, ledger: Ledger, run: Run) -> None:
+        self._path = path
+        self._ledger = ledger
+        self._run = run
+
+    def names(self) -> Iterator[str]:
+        return (response.member for response in self._ledger.responses(self._run.id))
+
+    def read(self, name: str) -> bytes:
+        response = self._ledger.response(self._run.id, name)
+        if response is None:
+            raise ObjectNotFoundError(f"the unfinished run has no {name}")
+        with self._path.open("rb") as archive:
+            return zipformat.read_member(archive, member_of(response))
+
+    def close(self) -> None:
+        """Holds nothing open."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPage:
+    """One response of a run; `body` is read when asked for."""
+
+    run: Run
+    number: int
+    name: str
+    _content: Content
+    _member: str
+    _ledger: Ledger | None
+    _known: Response | None = None
+
+    @property
+    def body(self) -> bytes:
+        """Raises DamagedError where it is not what was stored."""
+        return self._content.keeper.read(self._member)
+
+    @property
+    def evidence(self) -> dict[str, Any] | None:
+        """URL, status, headers, time and SHA-256; None where another program stored it. Any:
+        JSON.
+        """
+        response = self._known
+        if response is None and self._ledger is not None:
+            response = self._ledger.latest(self._content.label, self._member)
+        return response.proof() if response else None
+
+
+class Archive:
+    """Made by `open_archive`; a context manager."""
+
+    def __init__(self, place: Place, ledger: Ledger | None, contents: list[Content]) -> None:
+        self.place = place
+        self._ledger = ledger
+        self._contents = contents
+        self._runs = [(run, content) for content in contents for run in _runs(content, ledger)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def unfinished(self) -> bool:
+        """Nothing was ever published; this is what a run that was cut off has collected."""
+        return isinstance(self._contents[-1].keeper, Unfinished)
+
+    def runs(self) -> list[Run]:
+        """All whose pages can be read, oldest first: earlier full runs, the base, the updates
+        since.
+        """
+        return [run for run, _ in self._runs]
+
+    def base(self) -> Run:
+        """The newest full run, with what incremental runs added to it."""
+        return self.current()[0]
+
+    def current(self) -> list[Run]:
+        """The base and the updates after it: what makes up the latest state, in order."""
+        return [run for run, content in self._runs if content is self._contents[-1]]
+
+    def pages(self, run: Run) -> Iterator[StoredPage]:
+        """Every page of a run's listing in numeric order, unchanged ones of an update included;
+        flat memory.
+        """
+        content = next(content for known, content in self._runs if known.id == run.id)
+        if run.mode == UPDATE and self._ledger and self._ledger.run(run.id):
+            for response in self._ledger.responses(run.id):
+                number, name, member = response.number, response.name, response.member
+                yield StoredPage(run, number, name, content, member, self._ledger, response)
+            return
+        folder = run.id if run.mode == UPDATE else ""
+        for number, name in content.pages().get(folder, []):
+            yield StoredPage(run, number, name, content, name, self._ledger)
+
+    def close(self) -> None:
+        for content in self._contents:
+            content.keeper.close()
+        if self._ledger:
+            self._ledger.close()
+
+
+def open_archive(place: Place) -> Archive:
+    """What is stored at a project's place (`project.storage.place`).
+
+    Raises:
+        NothingStoredError: nothing yet.
+        DamagedError: the archive cannot be read.
+    """
+    ledger = Ledger(place.ledger) if place.ledger.exists() else None
+    contents = [
+        Content(open_keeper_at(place.kind, path), f"previous/{path.stem}")
+        for path in sorted(place.previous.glob("*"))
+        if not path.name.endswith(".new")
+    ]
+    keeper = open_keeper(place)
+    if keeper.exists():
+        contents.append(Content(keeper, PAGES))
+    elif ledger and (pending := _pending(place, ledger)):
+        contents.append(pending)
+    else:
+        if ledger:
+            ledger.close()
+        raise NothingStoredError(f"nothing is stored in {place.pages} yet")
+    return Archive(place, ledger, contents)
+
+
+def _pending(place: Place, ledger: Ledger) -> Content | None:
+    for run in reversed(ledger.runs(PAGES)):
+        path = place.partial(PAGES, run.id)
+        if run.state is not State.PUBLISHED and path.exists():
+            return Content(Unfinished(path, ledger, run), PAGES)
+    return None
+
+
+def _runs(content: Content, ledger: Ledger | None) -> Iterator[Run]:
+    """The base of an archive, then its updates."""
+    known = {run.id: run for run in ledger.runs(content.label)} if ledger else {}
+    base = [
+        run
+        for run in known.values()
+        if run.mode != UPDATE
+        and (run.state is State.PUBLISHED or isinstance(content.keeper, Unfinished))
+    ]
+    identity = content.label.removeprefix("previous/").removeprefix(PAGES)
+    yield _merged(base) if base else _foreign(identity, "full", content.label)
+    updates = {
+        run.id: run for run in known.values() if run.mode == UPDATE and run.state is State.PUBLISHED
+    }
+    for folder in content.pages():
+        if folder and folder not in updates:
+            updates[folder] = _foreign(folder, UPDATE, content.label)
+    for identity in sorted(updates):
+        yield updates[identity]
+
+
+def _merged(runs: list[Run]) -> Run:
+    """A full run and the incremental ones that grew it, as one."""
+    first, last = runs[0], runs[-1]
+    if first is last:
+        return first
+    notes = last.notes or {}
+    return replace(
+        last, id=first.id, mode=first.mode, started=first.started,
+        records=notes.get("stored_records", last.records), repeated=None,
+    )  # fmt: skip
+
+
+def _foreign(identity: str, mode: str, label: str) -> Run:
+    """A run of another program, of which nothing is known but its pages."""
+    return Run(identity, label, mode, State.PUBLISHED, started=0)

@@ -1,0 +1,151 @@
+"""Making a new project, and writing what was detected into an existing one without disturbing the
+rest of it.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from holdfast.core.errors import ProjectError, UsageError
+from holdfast.sources.restapi.project.place import writing
+from holdfast.sources.restapi.project.project import FILE_NAMES, find_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+NEW_FILE = "apibackuper.yaml"
+_SECTION_LINE = re.compile(r"\s*\[(?P<name>[^\]]+)\]")
+
+
+def create_project(
+    folder: Path, choices: Mapping[str, Mapping[str, object]], *, copy_of: Path | None = None
+) -> tuple[Path, bool]:
+    """Makes a project; its file, and whether it is new. A project that is there is left as it is.
+
+    Args:
+        choices: what is known already, by section and key; a project without a url is a skeleton.
+        copy_of: a configuration file to begin with instead.
+
+    Raises:
+        UsageError: `copy_of` is no such file.
+        StoreError: the folder cannot be written.
+    """
+    existing = [folder / name for name in FILE_NAMES if (folder / name).is_file()]
+    if existing:
+        return existing[0], False
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if copy_of is not None:
+            if not copy_of.is_file() or copy_of.suffix not in {".yaml", ".yml", ".cfg"}:
+                raise UsageError(f"{copy_of} is no project file (.yaml, .yml or .cfg)")
+            file = folder / f"apibackuper{copy_of.suffix}"
+            shutil.copyfile(copy_of, file)
+        else:
+            file = folder / NEW_FILE
+            file.write_text(_skeleton(folder.absolute().name, choices), encoding="utf-8")
+    return file, True
+
+
+def amend_project(folder: Path, found: Mapping[str, Mapping[str, object]]) -> list[str]:
+    """Writes keys that the project file does not have yet, comments and order kept; their names.
+
+    Raises:
+        NoProjectError: there is no project.
+        ProjectError: its file cannot be understood.
+    """
+    file = find_file(folder)
+    text = file.read_text(encoding="utf-8-sig")
+    changed, names = _amend_ini(text, found) if file.suffix == ".cfg" else _amend_yaml(text, found)
+    if names:
+        with writing(file):
+            draft = file.with_name(file.name + ".new")
+            draft.write_text(changed, encoding="utf-8")
+            draft.replace(file)
+    return names
+
+
+def _skeleton(name: str, choices: Mapping[str, Mapping[str, object]]) -> str:
+    given = {section: dict(values) for section, values in choices.items()}
+    url = given.get("project", {}).get("url")
+    settled: dict[str, dict[str, Any]] = {
+        "settings": {"initialized": bool(url), "name": name},
+        "project": {
+            "description": f"{name}", "url": "https://example.com/api/items", "http_mode": "GET",
+            "work_modes": "full,incremental,update", "iterate_by": "page",
+        },
+        "params": {"page_size_limit": 100},
+        "data": {},
+        "storage": {"storage_type": "zip", "compression": True},
+    }  # fmt: skip
+    for section, values in given.items():
+        settled[section] = {**settled.get(section, {}), **values}
+    stream = io.StringIO()
+    _yaml().dump(settled, stream)
+    return (
+        "# Every key is explained in the guide; `holdfast api detect --write-config` finds most.\n"
+        + (stream.getvalue().replace("data: {}\n", "data:\n"))
+    )
+
+
+def _amend_yaml(text: str, found: Mapping[str, Mapping[str, object]]) -> tuple[str, list[str]]:
+    from ruamel.yaml.error import YAMLError
+
+    yaml = _yaml()
+    try:
+        document = yaml.load(text)
+    except YAMLError as error:
+        raise ProjectError(f"not valid YAML: {error}") from None
+    names = []
+    for section, values in found.items():
+        if document.get(section) is None:
+            document[section] = {}
+        for word, value in values.items():
+            if document[section].get(word) in (None, ""):
+                document[section][word] = value
+                names.append(f"{section}.{word}")
+    stream = io.StringIO()
+    yaml.dump(document, stream)
+    return stream.getvalue(), names
+
+
+def _amend_ini(text: str, found: Mapping[str, Mapping[str, object]]) -> tuple[str, list[str]]:
+    from holdfast.sources.restapi.project.ini import read_ini
+
+    known, _ = read_ini(text)
+    lines, names = text.splitlines(), []
+    for section, values in found.items():
+        missing = [
+            f"{word} = {str(value).replace('%', '%%')}"
+            for word, value in values.items()
+            if not (section in known and word in known[section] and known[section][word].value)
+        ]
+        names += [f"{section}.{line.partition(' =')[0]}" for line in missing]
+        if not missing:
+            continue
+        at = next(
+            (
+                index
+                for index, line in enumerate(lines)
+                if (match := _SECTION_LINE.match(line)) and match["name"].strip() == section
+            ),
+            None,
+        )
+        if at is None:
+            lines += ["", f"[{section}]", *missing]
+        else:
+            lines[at + 1 : at + 1] = missing
+    return "\n".join(lines) + "\n", names
+
+
+def _yaml() -> Any:
+    """Any: the library's own type, loaded only when a file is written."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.allow_unicode = True
+    yaml.width = 4096
+    return yaml

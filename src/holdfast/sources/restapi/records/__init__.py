@@ -1,0 +1,1 @@
+"""Records: inside answers, and as text or tables."""
