@@ -65,7 +65,7 @@ def test_no_window_ever_holds_more(gaps, rate, burst, minute, hour):
 
 
 def test_requests_of_an_earlier_process_count():
-    """Three of five an hour were made before: two are left, the third waits for the oldest to age."""
+    """Three of five an hour were made before: two are left, the third waits for the oldest."""
     pace = Pace(Limits(per_hour=5))
     pace.recall([3000, 2000, 1000], now=10_000.0)
     assert [round(pace.book(10_000.0)) for _ in range(3)] == [10_000, 10_000, 10_600]

@@ -108,7 +108,7 @@ def test_limits_of_the_collection_show(api, http):
 
 
 def test_guards_admit_only_what_they_should(api, http):
-    """Without the right secret there is 401; a used up OAuth2 token is refused; rotation is real."""
+    """Without the right secret there is 401; a used up OAuth2 token is refused; it rotates."""
     api.listings["/items"] = Listing(Synthetic(1))
     api.guard = Guard("apikey", "k1", name="key", where="query")
     assert [get(http, f"{api.url}/items{q}").status for q in ("", "?key=k1")] == [401, 200]

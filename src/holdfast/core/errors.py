@@ -236,6 +236,14 @@ class VerificationError(HoldfastError):
     )
 
 
+class WorkerDiedError(HoldfastError):
+    code = "worker-died"
+    remedy = (
+        "Nothing was committed. "
+        "Look for the out-of-memory killer in the system log, then run again."
+    )
+
+
 # --- sources ------------------------------------------------------------------------------------
 # ----------------------
 

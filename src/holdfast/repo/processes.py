@@ -16,7 +16,7 @@ import threading
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
-from holdfast.core.errors import HoldfastError
+from holdfast.core.errors import WorkerDiedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,14 +28,6 @@ them.
 
 _PLAIN, _ERROR = b"m", b"e"
 _SOCKET_BUFFER = 1 << 20
-
-
-class WorkerDiedError(HoldfastError):
-    code = "worker-died"
-    remedy = (
-        "Nothing was committed. "
-        "Look for the out-of-memory killer in the system log, then run again."
-    )
 
 
 class Line:

@@ -1,1 +1,1 @@
-"""Faulty, lying, forgetful and crashing parts to test against; shipped for people who build on Holdfast."""
+"""Faulty, lying, forgetful and crashing parts to test against, for all who build on Holdfast."""

@@ -90,7 +90,8 @@ def test_the_text_is_restics():
     text = node_text(entry, content=[BlobId(bytes(32))]).decode()
     fields = [part.split(":")[0].strip('{"') for part in text.split(',"')]
     assert fields == [
-        "name", "type", "mode", "mtime", "atime", "ctime", "uid", "gid", "inode", "size", "links", "content",
+        "name", "type", "mode", "mtime", "atime", "ctime", "uid", "gid",
+        "inode", "size", "links", "content",
     ]  # fmt: skip
 
 

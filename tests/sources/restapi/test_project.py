@@ -163,8 +163,10 @@ def test_every_mistake_at_once_with_its_line(tmp_path):
     assert "must be a whole number, not 'many'" in found
     assert "storage.storage_type is missing" in found
     assert [described(item) for item in reading.unknown] == [
-        f"line {lines.index('  storage_typ: zip') + 1}: storage.storage_typ is no key;"
-        " did you mean storage_type?"
+        (
+            f"line {lines.index('  storage_typ: zip') + 1}: storage.storage_typ is no key;"
+            " did you mean storage_type?"
+        )
     ]
     assert reading.project is None
 
