@@ -150,6 +150,12 @@ class Node(msgspec.Struct, gc=False):
         except (ValueError, binascii.Error) as error:
             raise DamagedError(f"the entry {self.name!r} of a tree is damaged: {error}") from error
 
+    def points_to(self, target: bytes | None) -> bool:
+        """Whether a symbolic link has this target; for anything else, whether that is none."""
+        if self.linktarget_raw:
+            return self.linktarget_raw == base64.b64encode(target or b"").decode()
+        return self.linktarget.encode() == (target or b"")
+
     def _link_target(self) -> bytes | None:
         if self.linktarget_raw:
             return base64.b64decode(self.linktarget_raw, validate=True)
@@ -166,7 +172,6 @@ class _RawTree(msgspec.Struct):
 
 _decode_tree = msgspec.json.Decoder(_Tree).decode
 _decode_raw_tree = msgspec.json.Decoder(_RawTree).decode
-_decode_node = msgspec.json.Decoder(Node).decode
 
 
 def _time(text: str) -> int:
@@ -196,14 +201,21 @@ def decode_tree(document: bytes) -> list[Node]:
         raise DamagedError(f"a tree cannot be read: {error}") from error
 
 
-def decode_tree_texts(document: bytes) -> list[tuple[Node, bytes]]:
-    """As `decode_tree`, each node with its own text, so that an unchanged one is kept to the
-    letter.
+def node_texts(document: bytes) -> list[bytes]:
+    """The text of each node of a stored tree, in their order, so that it can be kept to the letter.
+
+    Raises:
+        DamagedError: it is not a tree.
     """
     try:
-        return [(_decode_node(raw), bytes(raw)) for raw in _decode_raw_tree(document).nodes or []]
+        return [bytes(raw) for raw in _decode_raw_tree(document).nodes or []]
     except msgspec.DecodeError as error:
         raise DamagedError(f"a tree cannot be read: {error}") from error
+
+
+def decode_tree_texts(document: bytes) -> list[tuple[Node, bytes]]:
+    """As `decode_tree`, each node with its own text."""
+    return list(zip(decode_tree(document), node_texts(document), strict=True))
 
 
 def node_text(

@@ -361,10 +361,17 @@ class _Run:
         self, here: Directory, path: bytes, entry: Entry, previous: Before | None
     ) -> None:
         """A link, device, pipe or socket: all of it is in its node."""
-        self._add_xattrs(path, entry)
-        text = node_text(entry)
-        same = previous is not None and previous[1] == text
-        here.add(text, same=same)
+        same = (
+            previous is not None
+            and self._same_facts(previous.node, entry)
+            and previous.node.device == entry.rdev
+            and previous.node.points_to(entry.linktarget)
+        )
+        if previous is not None and same:
+            here.add(previous.place)
+        else:
+            self._add_xattrs(path, entry)
+            here.add(node_text(entry))
         self.counts.files += 1
         self._observer.item(_action(previous, same=same), path, entry.kind, 0)
 
@@ -394,14 +401,9 @@ class _Run:
                 f"but held {len(here.before)} entries in the last snapshot"
             )
 
-    def _directory_node(self, here: Directory, entry: Entry, tree: BlobId) -> tuple[bytes, bool]:
+    def _directory_node(self, here: Directory, entry: Entry, tree: BlobId) -> bytes | int:
         previous = here.previous
-        same_tree = previous is not None and previous[0].subtree == tree.hex()
-        if previous and same_tree and self._same_facts(previous[0], entry):
-            text = previous[1]
-        else:
-            self._add_xattrs(here.path, entry)
-            text = node_text(entry, subtree=tree)
+        same_tree = previous is not None and previous.node.subtree == tree.hex()
         if previous is None:
             self.counts.dirs_new += 1
         elif same_tree:
@@ -409,7 +411,10 @@ class _Run:
         else:
             self.counts.dirs_changed += 1
         self._observer.item(_action(previous, same=same_tree), here.path, Kind.DIR, 0)
-        return text, previous is not None and previous[1] == text
+        if previous and same_tree and self._same_facts(previous.node, entry):
+            return previous.place
+        self._add_xattrs(here.path, entry)
+        return node_text(entry, subtree=tree)
 
     # --- files ------------------------------------------------------------------------------------
 
@@ -430,7 +435,7 @@ class _Run:
         self, here: Directory, path: bytes, entry: Entry, previous: Before | None
     ) -> None:
         if previous is not None:
-            node, text = previous
+            node = previous.node
             # A file that lost a blob is read again (F8, F9).
             if (
                 node.size == entry.size
@@ -438,7 +443,7 @@ class _Run:
                 and bool(node.size) == bool(node.content)
                 and self._known.has_content(node.content or ())
             ):
-                here.add(text, same=True)
+                here.add(previous.place)
                 self._count_file("unchanged", path, entry.size)
                 return
         file = _Reserved(here, here.reserve(), path, entry)
@@ -503,8 +508,7 @@ class _Run:
         text = node_text(entry, content=content)
         previous = file.directory.before.get(entry.name)
         self._count_file("changed" if previous else "new", file.path, entry.size)
-        same = previous is not None and previous[1] == text
-        self._directories.resolve(file.directory, file.place, text, same=same)
+        self._directories.resolve(file.directory, file.place, text)
 
     def _keep_large(self, file: _Reserved) -> None:
         try:

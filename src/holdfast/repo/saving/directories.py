@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.core.entries import Kind
 from holdfast.core.errors import DamagedError, SourceError, UnreadableError
 from holdfast.core.ids import BlobId
 from holdfast.repo.format.pack import BlobKind
-from holdfast.repo.format.tree import Node, blob_id, decode_tree_texts, tree_text
+from holdfast.repo.format.tree import Node, blob_id, decode_tree, node_texts, tree_text
 from holdfast.repo.saving.sealing import Sealed
 
 if TYPE_CHECKING:
@@ -23,14 +23,20 @@ if TYPE_CHECKING:
     from holdfast.repo.saving.known import KnownBlobs
     from holdfast.repo.saving.packer import Packer
 
-Before = tuple[Node, bytes]
-"""A node of the parent snapshot with its text."""
+
+class Before(NamedTuple):
+    """A node of the parent snapshot, and its place in the tree that it stands in."""
+
+    node: Node
+    place: int
 
 
 @dataclass(slots=True)
 class Directory:
-    """One directory in the making. `nodes` are in order; None where a node is not known yet, or was
-    lost.
+    """One directory in the making.
+
+    `nodes` are in order: the text of one that is new, the place of one that is taken over from the
+    parent snapshot's tree as it is, None where one is not known yet, or was lost.
     """
 
     path: bytes
@@ -43,16 +49,15 @@ class Directory:
     """Its own node in the parent snapshot."""
     before: dict[bytes, Before]
     """What the parent snapshot has in it, by raw name."""
-    nodes: list[bytes | None] = field(default_factory=list)
+    document: bytes
+    """The tree that it had in the parent snapshot."""
+    nodes: list[bytes | int | None] = field(default_factory=list)
     waiting: int = 0
     closed: bool = False
-    reused: int = 0
-    """Nodes that are to the letter those of the parent."""
     last_name: bytes = b""
 
-    def add(self, text: bytes, *, same: bool) -> None:
-        self.nodes.append(text)
-        self.reused += same
+    def add(self, node: bytes | int) -> None:
+        self.nodes.append(node)
 
     def reserve(self) -> int:
         """Room for a node that will be known later; its index."""
@@ -79,7 +84,7 @@ class Directories:
         repository: Repository,
         known: KnownBlobs,
         packer: Packer,
-        describe: Callable[[Directory, Entry, BlobId], tuple[bytes, bool]],
+        describe: Callable[[Directory, Entry, BlobId], bytes | int],
     ) -> None:
         self._repository = repository
         self._known = known
@@ -90,38 +95,36 @@ class Directories:
         """The tree of `/`, once it is complete."""
 
     def top(self, tree: BlobId | None) -> Directory:
-        return Directory(b"/", None, None, 0, None, self._nodes_before(tree))
+        return Directory(b"/", None, None, 0, None, *self._nodes_before(tree))
 
     def enter(self, here: Directory, path: bytes, entry: Entry) -> Directory:
         previous = here.before.get(entry.name)
-        if previous is not None and previous[0].type != Kind.DIR:
+        if previous is not None and previous.node.type != Kind.DIR:
             previous = None
-        subtree = previous[0].subtree if previous else None
-        before = self._nodes_before(blob_id(subtree) if subtree else None)
-        return Directory(path, entry, here, here.reserve(), previous, before)
+        subtree = previous.node.subtree if previous else None
+        before, document = self._nodes_before(blob_id(subtree) if subtree else None)
+        return Directory(path, entry, here, here.reserve(), previous, before, document)
 
-    def _nodes_before(self, tree: BlobId | None) -> dict[bytes, Before]:
+    def _nodes_before(self, tree: BlobId | None) -> tuple[dict[bytes, Before], bytes]:
         """What the parent snapshot has in a directory; nothing where its tree cannot be read: then
         all is read again.
         """
         if tree is None:
-            return {}
+            return {}, b""
         try:
             document = self._repository.load_blob(tree, BlobKind.TREE)
-            return {node.raw_name(): (node, text) for node, text in decode_tree_texts(document)}
+            nodes = enumerate(decode_tree(document))
+            return {node.raw_name(): Before(node, place) for place, node in nodes}, document
         except (UnreadableError, DamagedError):
-            return {}
+            return {}, b""
 
     def close(self, here: Directory) -> None:
         here.closed = True
         self._finish(here)
 
-    def resolve(
-        self, here: Directory, place: int, text: bytes | None, *, same: bool = False
-    ) -> None:
+    def resolve(self, here: Directory, place: int, text: bytes | None) -> None:
         """A reserved node is known now; None: it is lost, and the tree does without."""
         here.nodes[place] = text
-        here.reused += same
         here.waiting -= 1
         self._finish(here)
 
@@ -134,21 +137,21 @@ class Directories:
             if here.up is None or here.entry is None:
                 self.root = tree
                 return
-            text, same = self._describe(here, here.entry, tree)
-            here.up.nodes[here.place] = text
-            here.up.reused += same
+            here.up.nodes[here.place] = self._describe(here, here.entry, tree)
             here.up.waiting -= 1
             here = here.up
 
     def _tree_of(self, here: Directory) -> BlobId:
-        texts = [text for text in here.nodes if text is not None]
-        here.nodes = []
-        subtree = here.previous[0].subtree if here.previous else None
-        if subtree and here.reused == len(texts) == len(here.before):
+        nodes, here.nodes = here.nodes, []
+        subtree = here.previous.node.subtree if here.previous else None
+        if subtree and len(nodes) == len(here.before) and all(type(n) is int for n in nodes):
             tree = blob_id(subtree)
             if self._known.has(tree, BlobKind.TREE):
                 return tree
-        document = tree_text(texts)
+        old = node_texts(here.document) if here.document else []
+        document = tree_text(
+            node if isinstance(node, bytes) else old[node] for node in nodes if node is not None
+        )
         tree = BlobId(hashlib.sha256(document).digest())
         if self._known.promise(tree, BlobKind.TREE):
             packed = self._packer.add(tree, BlobKind.TREE, document)
