@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/engine.py [--rounds 5] [--only NAME ...] [--work DIR] [--json FILE]
 
 Every round does each operation with each tool, the one that went first going last the next time.
-Figures are medians over the rounds, ratios medians of the ratios within a round. Nothing is deleted
+Figures are medians over the rounds, ratios medians of the ratios within a round. No small file is deleted
 before the end: on some file systems a mass deletion slows down whatever creates files next.
 """
 
@@ -38,6 +38,8 @@ class Bench:
         self.rounds = rounds
         self.results: Results = defaultdict(lambda: defaultdict(list))
         self.sizes: dict[str, dict[str, int]] = defaultdict(dict)
+        self.finished: list[Path] = []
+        """Where large files are no longer needed."""
         self.env = {
             key: value
             for key, value in os.environ.items()
@@ -61,6 +63,16 @@ class Bench:
             f" cpu {sample.cpu:6.2f} s  pss {sample.pss:5.0f} MiB",
             flush=True,
         )
+
+    def make_room(self) -> None:
+        """Removes the few large files of a round. Its many small ones stay: removing them slows
+        down whoever makes files next.
+        """
+        for folder in self.finished:
+            for path in folder.rglob("*"):
+                if path.is_file() and not path.is_symlink() and path.stat().st_size > 1 << 20:
+                    path.unlink()
+        self.finished.clear()
 
     def quietly(self, argv: list[str]) -> None:
         run(argv, env=self.env, cwd=self.work)
@@ -128,6 +140,7 @@ def backups(bench: Bench, name: str, source: Path, number: int, *, borg: bool) -
         for tool in TOOLS
     }
     bench.pair(f"{name}: restore", number, restore)
+    bench.finished += targets.values()
     return repositories
 
 
@@ -227,7 +240,7 @@ def main() -> None:
     chosen = parser.parse_args()
     work = Path(tempfile.mkdtemp(prefix="holdfast-bench-", dir=chosen.work))
     bench = Bench(work, chosen.rounds)
-    print(f"{_versions()}; {os.cpu_count()} processors; load {os.getloadavg()[0]:.1f}")
+    print(f"{_versions()}; {os.cpu_count()} processors; load {os.getloadavg()[0]:.1f}", flush=True)
     try:
         if "tree" in chosen.only:
             source = work / "tree"
@@ -237,13 +250,17 @@ def main() -> None:
                 repositories = backups(bench, "tree", source, number, borg="borg" in chosen.only)
                 short_reads(bench, source, repositories, number)
                 small_restore(bench, source, number)
+                bench.finished += [*repositories.values(), work / f"tree-borg-{number}"]
+                bench.make_room()
         if "one" in chosen.only:
             source = work / "one"
             source.mkdir()
             trees.random_file(source / "large.bin", 2 << 30)
             for number in range(chosen.rounds):
                 print(f"one file, round {number + 1}, load {os.getloadavg()[0]:.1f}")
-                backups(bench, "one", source, number, borg="borg" in chosen.only)
+                repositories = backups(bench, "one", source, number, borg="borg" in chosen.only)
+                bench.finished += [*repositories.values(), work / f"one-borg-{number}"]
+                bench.make_room()
         if "prune" in chosen.only:
             prunes(bench)
         print(report(bench))
