@@ -299,3 +299,15 @@ def test_starting_is_quick():
         "sys.exit(any(name in sys.modules for name in ('aiohttp', 'ruamel.yaml', 'pyarrow')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["api_key", "token", "key", "access_token", "secret", "sig"])
+def test_a_key_in_the_address_is_never_shown(project, capsys, name):
+    """What the request log hides, info, the plan and the check of the file hide too."""
+    file = project / "apibackuper.yaml"
+    file.write_text(file.read_text().replace("/items", f"/items?{name}=s3cr3t-value&lang=en"))
+    for words in (["info"], ["info", "--json"], ["run", "--dry-run"], ["validate-config", "-v"]):
+        assert holdfast(["api", *words, "-p", str(project)]) == 0
+        said = capsys.readouterr()
+        assert "s3cr3t" not in said.out + said.err
+        assert f"{name}=***&lang=en" in said.out

@@ -88,6 +88,7 @@ def validate_config(
     verbose: Verbose = 0,
 ) -> None:
     """Find every mistake of a project's file, with its line."""
+    from holdfast.sources.restapi.asking.redact import public_url
     from holdfast.sources.restapi.asking.request import read_side_files
     from holdfast.sources.restapi.project.project import described, read_project
 
@@ -111,7 +112,7 @@ def validate_config(
         else:
             out.line(f"Configuration is valid: {reading.file}")
             if verbose and reading.project:
-                out.line(f"url: {reading.project.source.url}")
+                out.line(f"url: {public_url(reading.project.source.url)}")
     if wrong or (strict and reading.notes):
         raise typer.Exit(1)
 

@@ -13,6 +13,7 @@ from holdfast.core.errors import NoProjectError
 from holdfast.core.outcome import EXIT_CODES
 from holdfast.core.units import format_duration, format_size
 from holdfast.sources.restapi.asking.paging import is_numbered, number_param
+from holdfast.sources.restapi.asking.redact import public_url
 from holdfast.sources.restapi.collecting.run import Orders, Report, run_project
 from holdfast.sources.restapi.project.project import load_project
 
@@ -111,7 +112,7 @@ def plan(project: Project, mode: str) -> dict[str, Any]:
     return {
         "mode": mode,
         "project": project.name,
-        "url": project.source.url,
+        "url": public_url(project.source.url),
         "http_mode": project.source.http_mode,
         "iterate_by": project.source.iterate_by,
         "side_by_side": is_numbered(project) and number_param(project) is not None,

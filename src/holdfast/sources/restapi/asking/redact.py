@@ -14,7 +14,7 @@ _SHORTEST = 6
 """Shorter values are too likely to be data to be searched for everywhere."""
 _SENSITIVE = re.compile(
     r"(?i)(^|[^a-z])(authorization|cookie|passw(or)?d|pwd|secret|token|api[-_]?key|access[-_]?key|"
-    r"client[-_]?secret|credential|signature|session(id)?|sid|key)($|[^a-z])"
+    r"client[-_]?secret|credential|sig|signature|session(id)?|sid|key)($|[^a-z])"
 )
 _NEVER = {"page_token", "next_token", "nexttoken", "pagetoken", "continuation_token"}
 
@@ -55,7 +55,7 @@ class Redactor:
             pairs = parse_qsl(parts.query, keep_blank_values=True)
             if any(sensitive(name) for name, _ in pairs):
                 hidden = [(name, STARS if sensitive(name) else value) for name, value in pairs]
-                parts = parts._replace(query=urlencode(hidden, safe="*"))
+                parts = parts._replace(query=urlencode(hidden, safe="*{}"))
         return self.text(urlunsplit(parts._replace(netloc=place)))
 
     def headers(self, headers: Iterable[tuple[str, str]]) -> list[list[str]]:
@@ -71,6 +71,11 @@ class Redactor:
         if isinstance(value, list):
             return [self.tree(part) for part in value]
         return self.text(value) if isinstance(value, str) else value
+
+
+def public_url(url: str) -> str:
+    """An address as the project file has it, without what sounds secret in it."""
+    return Redactor().url(url)
 
 
 def sensitive(name: str) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from holdfast.core.errors import FetchError, ProjectError, UsageError
 from holdfast.core.progress import Silence
 from holdfast.sources.restapi.asking.pages import PageReader
+from holdfast.sources.restapi.asking.redact import public_url
 from holdfast.sources.restapi.asking.scripts import Script
 from holdfast.sources.restapi.asking.session import open_session
 from holdfast.sources.restapi.details.frontier import frontier_of
@@ -128,7 +129,7 @@ def plan(project: Project, *, mode: str = FULL) -> dict[str, Any]:
                 {
                     "archive": details_label(rule),
                     "follow_mode": rule.follow_mode,
-                    "pattern": rule.follow_pattern,
+                    "pattern": public_url(rule.follow_pattern or "") or None,
                     "records": _expected(archive),
                 }
             )

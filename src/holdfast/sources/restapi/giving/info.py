@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from holdfast.core.errors import DamagedError, HoldfastError, NothingStoredError
 from holdfast.sources.restapi.asking.manners import limits_of, retrying_of
 from holdfast.sources.restapi.asking.paging import timestamp
+from holdfast.sources.restapi.asking.redact import public_url
 from holdfast.sources.restapi.collecting.statefile import read_state
 from holdfast.sources.restapi.kept.archive import Archive, open_archive
 from holdfast.sources.restapi.kept.keepers import ZipKeeper, open_keeper
@@ -30,7 +31,7 @@ def describe(project: Project) -> dict[str, Any]:
     retrying, limits = retrying_of(project), limits_of(project)
     return {
         "project": {
-            "name": project.name, "description": source.description, "url": source.url,
+            "name": project.name, "description": source.description, "url": public_url(source.url),
             "http_mode": source.http_mode, "response_type": source.resp_type,
             "storage_type": storage.storage_type, "storage_path": str(project.place.path),
             "config_file": str(project.file), "log_file": project.settings.logfile,
@@ -93,7 +94,7 @@ def _follow(project: Project) -> dict[str, Any]:
     return {
         "enabled": True, "mode": rule.follow_mode, "http_mode": rule.follow_http_mode,
         "data_key": rule.follow_data_key, "item_key": rule.follow_item_key,
-        "param": rule.follow_param, "pattern": rule.follow_pattern,
+        "param": rule.follow_param, "pattern": public_url(rule.follow_pattern or "") or None,
         "url_key": rule.follow_url_key, "rules": [rule.name for rule in project.follow],
     }  # fmt: skip
 
@@ -103,7 +104,7 @@ def _files(project: Project) -> dict[str, Any]:
     if files is None:
         return {"enabled": False}
     return {
-        "enabled": True, "fetch_mode": files.fetch_mode, "root_url": files.root_url,
+        "enabled": True, "fetch_mode": files.fetch_mode, "root_url": public_url(files.root_url),
         "keys": ",".join(files.keys), "storage_mode": files.storage_mode,
         "file_storage_type": files.file_storage_type, "default_ext": files.default_ext,
         "use_aria2": files.use_aria2,
