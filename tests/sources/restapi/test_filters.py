@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from holdfast.core.errors import UsageError
-from holdfast.sources.restapi.records.filters import parse_where, pick, split_key, values_at
+from holdfast.sources.restapi.records.filters import pick, split_key, values_at
+from holdfast.sources.restapi.records.where import parse_where
 
 RECORD = {
     "inn": "7700000007",
@@ -21,8 +22,25 @@ RECORD = {
 }
 
 
+WRONG = {
+    "count >>> 5": "'>>>' (character 7)",
+    "count === 5": "'===' (character 7)",
+    "count == 5; code == 7": "';' (character 11)",
+    "name == Ann and": "at its end",
+    "name == Ann Lee": "'Lee' (character 13)",
+    "count == 5 && code == 7": "'&&' (character 12)",
+    "(count == 5": "at its end a closing parenthesis",
+    "count == 5)": "')' (character 11)",
+    "count == 5 or or code == 7": "'or' (character 15)",
+    "not": "at its end",
+    "name == O'Brien": '"\'" (character 10)',
+    "count == (5)": "'(' (character 10)",
+    "(" * 60 + "count == 5" + ")" * 60: "nested deeper than 50",
+}
+
+
 def accepts(expression, record=RECORD):
-    return all(condition.accepts(record) for condition in parse_where(expression))
+    return parse_where(expression).accepts(record)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +71,13 @@ def accepts(expression, record=RECORD):
         "a.b == dotted",
         "count >= 42 and active == true",
         'owner.name == "Ann, and co" and count < 43',
+        "count == 1 or count == 42",
+        "code == 7 and count == 1 or active == true",
+        "code == 007 and (count == 1 or active == true)",
+        "not count == 1",
+        "NOT (count == 1 or active == false) AND inn != 5",
+        "not not (count==42)",
+        "'code' == '007'",
     ],
 )
 def test_conditions_that_hold(expression):
@@ -73,6 +98,9 @@ def test_conditions_that_hold(expression):
         "owner.tags.id != 2",
         "inn < 900",
         "count >= 42 and active == false",
+        "count == 1 or count == 2",
+        "code == 7 and (count == 1 or active == true)",
+        "not (count == 42 or active == false)",
     ],
 )
 def test_conditions_that_do_not_hold(expression):
@@ -80,16 +108,24 @@ def test_conditions_that_do_not_hold(expression):
     assert not accepts(expression)
 
 
-@pytest.mark.parametrize("expression", ["", "inn", "inn ~ 5", "== 5", "count > 5 and"])
+@pytest.mark.parametrize("expression", ["", "inn", "inn ~ 5", "== 5", "count > 5 and", *WRONG])
 def test_what_is_no_condition_is_refused(expression):
     """An expression that cannot be understood ends the export instead of exporting everything."""
     with pytest.raises(UsageError, match="not a condition"):
         parse_where(expression)
 
 
+@pytest.mark.parametrize("expression", WRONG)
+def test_the_place_that_is_not_understood_is_named(expression):
+    """The message points at the first word that does not fit."""
+    with pytest.raises(UsageError) as caught:
+        parse_where(expression)
+    assert WRONG[expression] in caught.value.message
+
+
 def test_the_splitter_of_the_project_splits():
     """With another splitter a dot is part of the name."""
-    (condition,) = parse_where("@odata.count == 3", "/")
+    condition = parse_where("@odata.count == 3", "/")
     assert condition.accepts({"@odata.count": 3})
 
 

@@ -16,7 +16,8 @@ from holdfast.core.progress import Silence
 from holdfast.sources.restapi.kept import latest
 from holdfast.sources.restapi.kept.members import details, followed
 from holdfast.sources.restapi.project.place import FULL_DISK
-from holdfast.sources.restapi.records.filters import parse_where, pick, split_key
+from holdfast.sources.restapi.records.filters import pick, split_key
+from holdfast.sources.restapi.records.where import parse_where
 from holdfast.sources.restapi.records.writers import (
     gzipped,
     write_csv,
@@ -116,7 +117,7 @@ def form_of(target: str) -> Form:
 def _chosen(project: Project, archive: Archive, selection: Selection) -> Batches:
     """The records of a selection. Its mistakes show here, before anything is written."""
     splitter = project.settings.splitter
-    conditions = [each for text in selection.where for each in parse_where(text, splitter)]
+    conditions = [parse_where(text, splitter) for text in selection.where]
     fields = {name: split_key(name, splitter) for name in selection.fields}
     if selection.history:
         fields |= {name: (name,) for name in (latest.RUN, latest.TIME, latest.CHANGE) if fields}

@@ -1,4 +1,4 @@
-"""Which records an export takes, and which of their fields: `--where` and `--fields`."""
+"""Which records an export takes, and which of their fields: one comparison, and paths."""
 
 from __future__ import annotations
 
@@ -8,17 +8,12 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Final
 
-from holdfast.core.errors import UsageError
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-_CONDITION = re.compile(
-    r"^\s*(?P<field>[^<>=!\s].*?)\s*(?P<op><=|>=|!=|==|=|<|>)\s*(?P<value>.*?)\s*$", re.DOTALL
-)
-_AND = re.compile(r"\s+and(?:\s+|$)(?=(?:[^\"']|\"[^\"]*\"|'[^']*')*$)", re.IGNORECASE)
-_QUOTED = re.compile(r"""^(["'])(.*)\1$""", re.DOTALL)
 _NUMBER = re.compile(r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$")
+OPERATORS: Final = {word: word for word in ("==", "!=", "<", "<=", ">", ">=")} | {"=": "=="}
+"""As they may be written, and what they are."""
 _COMPARISONS: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "<=": operator.le,
     ">=": operator.ge,
@@ -77,29 +72,6 @@ class Condition:
         if number is not None and held is not None:
             return compare(held, number)
         return compare(value, self.text)
-
-
-def parse_where(expression: str, splitter: str = ".") -> tuple[Condition, ...]:
-    """Conditions of `field op value [and field op value ...]`; all of them must hold.
-
-    Raises:
-        UsageError: it is not of that form.
-    """
-    return tuple(_parse_condition(part, splitter) for part in _AND.split(expression))
-
-
-def _parse_condition(part: str, splitter: str) -> Condition:
-    match = _CONDITION.match(part)
-    if not match:
-        raise UsageError(
-            f"--where {part.strip()!r} is not a condition",
-            remedy="Write field, operator (== != < <= > >=) and value, such as amount >= 100,"
-            ' joined by and. Text that contains "and" goes between quotes.',
-        )
-    quoted = _QUOTED.match(match["value"])
-    op = "==" if match["op"] == "=" else match["op"]
-    text = quoted[2] if quoted else match["value"]
-    return Condition(split_key(match["field"], splitter), op, text, bool(quoted))
 
 
 def split_key(key: str, splitter: str = ".") -> tuple[str, ...]:
