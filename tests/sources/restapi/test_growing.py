@@ -9,6 +9,7 @@ from datetime import datetime
 from holdfast.core.outcome import Outcome
 from holdfast.sources.restapi.collecting.run import run_project
 from holdfast.sources.restapi.kept.archive import open_archive
+from holdfast.sources.restapi.kept.latest import state
 from holdfast.testing.api_listing import Listing
 
 
@@ -213,3 +214,50 @@ def test_growing_where_the_server_caps_pages(api, workshop, ids):
     report = run_project(project, "incremental")
     assert ids(project) == list(range(1, 86))
     assert (report.outcome, report.records) == (Outcome.SUCCEEDED, 85)
+
+
+def latest(project):
+    """The ids of the latest state."""
+    with open_archive(project.place) as archive:
+        return sorted(record["id"] for batch in state(project, archive) for record in batch)
+
+
+def test_an_update_that_fell_short_removes_nothing(api, workshop):
+    """Announced 60, received 40: what was not seen stays, and new versions are taken over."""
+    listing = serve(api, 60)
+    project = workshop.project()
+    run_project(project, "full")
+    listing.records = [{"id": number, "changed": 99} for number in range(1, 61)]
+    listing.short_pages = {2: 7}
+    report = run_project(project, "update")
+    assert (report.outcome, report.unique) == (Outcome.PARTIAL, 53)
+    assert latest(project) == list(range(1, 61))
+    listing.short_pages = {}
+    listing.records = listing.records[:50]
+    assert run_project(project, "update").outcome is Outcome.SUCCEEDED
+    assert latest(project) == list(range(1, 51))
+
+
+def test_an_update_that_fell_short_doubles_nothing(api, workshop):
+    """Where no key tells records apart, an incomplete list is not laid over the stored one."""
+    listing = serve(api, 60)
+    project = workshop.project(data={"item_key": None})
+    run_project(project, "full")
+    listing.short_pages = {2: 7}
+    report = run_project(project, "update")
+    assert (report.outcome, report.published) == (Outcome.PARTIAL, False)
+    assert latest(project) == list(range(1, 61))
+
+
+def test_incremental_looks_at_the_latest_state(api, workshop):
+    """All pages are stored, yet an update has taken records away that are announced again."""
+    listing = serve(api, 60)
+    project = workshop.project()
+    run_project(project, "full")
+    listing.records = listing.records[:40]
+    run_project(project, "update")
+    listing.records = [{"id": number, "changed": number} for number in range(1, 61)]
+    report = run_project(project, "incremental")
+    assert len(latest(project)) == 40
+    assert report.outcome is Outcome.PARTIAL
+    assert any("run full" in note for note in report.notes)

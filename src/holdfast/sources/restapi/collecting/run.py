@@ -35,6 +35,7 @@ from holdfast.sources.restapi.collecting.walk import (
 from holdfast.sources.restapi.kept.archive import UPDATE, open_archive
 from holdfast.sources.restapi.kept.collector import Collector, mend, open_collector
 from holdfast.sources.restapi.kept.earlier import same_as_earlier
+from holdfast.sources.restapi.kept.latest import state
 from holdfast.sources.restapi.project.place import PAGES
 
 if TYPE_CHECKING:
@@ -151,6 +152,8 @@ class _RunInProgress:
         self._changes = changes
         self._report = Report(mode=mode)
         self._tally = tally
+        self._whole = changes.whole
+        """What this run does not bring is gone."""
 
     def remark(self, note: str) -> None:
         """For the report."""
@@ -226,6 +229,9 @@ class _RunInProgress:
         if ending.failed:
             report.outcome = Outcome.PARTIAL if tally.pages else Outcome.FAILED
             return
+        if self._mode == UPDATE and self._whole and not _is_complete(report, ending):
+            self._whole = False
+            report.notes.append("the list did not come whole, so no record was taken to be removed")
         if ending.notes:
             report.outcome = Outcome.PARTIAL
         if report.announced is not None and report.unique < report.announced:
@@ -245,6 +251,13 @@ class _RunInProgress:
             return self._collector.count == 0
         return self._mode == UPDATE and not self._changes.whole and not self._report.records
 
+    def _cannot_be_laid_over(self) -> bool:
+        """A list that is not whole, of records that nothing tells apart, would double them."""
+        if self._whole or not self._changes.whole or self._project.data.item_key:
+            return False
+        self._report.notes.append("without data.item_key it cannot be added: nothing was kept")
+        return True
+
     async def _publish(self, intake: Intake) -> None:
         report = self._report
         if not report.records and not self._orders.allow_empty and self._changes.whole:
@@ -254,7 +267,7 @@ class _RunInProgress:
             )
         loop = asyncio.get_running_loop()
         collector = self._collector
-        if self._brought_nothing():
+        if self._brought_nothing() or self._cannot_be_laid_over():
             await loop.run_in_executor(self._writer, collector.discard)
         else:
             repeated = report.records - report.unique if self._project.data.item_key else None
@@ -265,7 +278,7 @@ class _RunInProgress:
             run: Run = await loop.run_in_executor(
                 self._writer,
                 lambda: collector.publish(
-                    outcome=report.outcome, whole=self._changes.whole, announced=report.announced,
+                    outcome=report.outcome, whole=self._whole, announced=report.announced,
                     repeated=repeated, keep_runs=self._project.storage.keep_runs,
                 ),
             )  # fmt: skip
@@ -275,6 +288,22 @@ class _RunInProgress:
 
                 await loop.run_in_executor(self._writer, write_warc, self._project, run)
         write_state(self._project, report, intake.tally, self._changes)
+        if self._mode == INCREMENTAL:
+            standing = await loop.run_in_executor(self._writer, _standing, self._project)
+            if standing is not None:
+                self._hold_against_announced(standing)
+
+    def _hold_against_announced(self, standing: int) -> None:
+        """An export gives the latest state; all stored pages together may hold more than that."""
+        report = self._report
+        if report.announced is None or standing >= min(report.announced, report.unique):
+            return
+        report.notes.append(
+            f"the latest state has {standing} records of {report.announced} announced:"
+            " collect anew with `holdfast api run full`"
+        )
+        if not self._project.data.total_is_estimate:
+            report.outcome = Outcome.PARTIAL
 
 
 def _restore(intake: Intake) -> dict[int, int]:
@@ -302,6 +331,23 @@ async def _walk_again(intake: Intake) -> Ending:
         for number in before - intake.stored:
             await intake.forget(number)
     return ending
+
+
+def _is_complete(report: Report, ending: Ending) -> bool:
+    """Everything that was announced is here; without an announcement the walk must have ended by
+    evidence.
+    """
+    if report.announced is None:
+        return not ending.notes
+    return not ending.notes and report.unique >= report.announced
+
+
+def _standing(project: Project) -> int | None:
+    """How many records the latest state has; None where it is the base alone, which was counted."""
+    with open_archive(project.place) as archive:
+        if len(archive.current()) == 1:
+            return None
+        return sum(map(len, state(project, archive)))
 
 
 def _started(intake: Intake) -> datetime:
