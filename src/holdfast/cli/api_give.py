@@ -90,6 +90,11 @@ def export(
     with open_archive(project.place) as archive, Meter(output) as meter:
         if archive.unfinished:
             output.warn("the first run is not finished; this is what it has collected so far")
+        if archive.lacks_ledger:
+            output.warn(
+                f"{project.place.ledger} is damaged; without it deletions are not known. The next"
+                " run sets it aside"
+            )
         done = export(project, archive, file, form=_form(form), selection=selection, progress=meter)
     if file == STDOUT:
         return

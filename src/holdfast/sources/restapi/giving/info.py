@@ -155,6 +155,7 @@ def _measured(project: Project, archive: Archive) -> dict[str, Any]:
     return {
         "file_exists": not archive.unfinished,
         "unfinished": archive.unfinished,
+        **({"ledger": "damaged"} if archive.lacks_ledger else {}),
         "total_files": pages,
         **_sizes(size),
         "total_records": records,

@@ -27,7 +27,7 @@ from holdfast.sources.restapi.kept import zipformat
 from holdfast.sources.restapi.kept.archive import open_archive
 from holdfast.sources.restapi.kept.keepers import ZipKeeper, open_keeper
 from holdfast.sources.restapi.kept.latest import state
-from holdfast.sources.restapi.kept.ledger import Ledger, State
+from holdfast.sources.restapi.kept.ledger import State, open_to_read
 from holdfast.sources.restapi.kept.members import FILES, details_label
 from holdfast.sources.restapi.kept.shelf import files_folder
 from holdfast.sources.restapi.project.place import PAGES
@@ -184,10 +184,10 @@ class ApiSource:
                 yield b"".join(encode(record) + b"\n" for record in batch)
 
     def _evidence(self) -> Iterator[bytes]:
-        place = self._project.place
-        if not place.ledger.exists():
+        ledger = open_to_read(self._project.place.ledger)
+        if ledger is None:
             return
-        with closing(Ledger(place.ledger, read_only=True)) as ledger:
+        with closing(ledger):
             for run in ledger.runs(state=State.PUBLISHED):
                 for response in ledger.responses(run.id):
                     told = {"archive": response.archive, "run": run.id, **response.proof()}

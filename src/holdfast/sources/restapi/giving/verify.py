@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.core.errors import DamagedError, HoldfastError, NothingStoredError
 from holdfast.core.progress import Silence
 from holdfast.sources.restapi.kept.keepers import PAGE_NAME, ZipKeeper, open_keeper, open_keeper_at
-from holdfast.sources.restapi.kept.ledger import Ledger, State
+from holdfast.sources.restapi.kept.ledger import State, is_damaged, open_to_read
 from holdfast.sources.restapi.kept.members import FILES, details_label
 from holdfast.sources.restapi.kept.shelf import FolderFiles, files_folder
 from holdfast.sources.restapi.project.place import PAGES
@@ -21,8 +21,14 @@ if TYPE_CHECKING:
 
     from holdfast.core.progress import Progress
     from holdfast.sources.restapi.kept.keepers import Keeper
-    from holdfast.sources.restapi.kept.ledger import Response
+    from holdfast.sources.restapi.kept.ledger import Ledger, Response
     from holdfast.sources.restapi.project.project import Project
+
+
+_NO_LEDGER: Final = (
+    "it is damaged; the archives were checked without its digests. The next run sets it aside and"
+    " begins a new one"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +71,11 @@ def verify(project: Project, *, progress: Progress | None = None) -> Verdict:
         raise NothingStoredError(f"nothing is stored in {place.pages} yet")
     verdict = Verdict()
     with ExitStack() as closing_later:
-        ledger = None
-        if place.ledger.exists():
-            ledger = Ledger(place.ledger, read_only=True)
+        ledger = open_to_read(place.ledger)
+        if ledger:
             closing_later.callback(ledger.close)
+        elif place.ledger.exists() and is_damaged(place.ledger):
+            verdict.findings.append(Finding(place.ledger.name, _NO_LEDGER))
         for label, keeper in archives:
             closing_later.callback(keeper.close)
             check = _Check(project, label, keeper, ledger, verdict, progress or Silence())

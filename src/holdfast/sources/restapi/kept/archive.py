@@ -16,7 +16,14 @@ from holdfast.sources.restapi.kept.keepers import (
     open_keeper,
     open_keeper_at,
 )
-from holdfast.sources.restapi.kept.ledger import Ledger, Response, Run, State
+from holdfast.sources.restapi.kept.ledger import (
+    Ledger,
+    Response,
+    Run,
+    State,
+    is_damaged,
+    open_to_read,
+)
 from holdfast.sources.restapi.project.place import PAGES, Place
 
 if TYPE_CHECKING:
@@ -123,6 +130,14 @@ class Archive:
         """Nothing was ever published; this is what a run that was cut off has collected."""
         return isinstance(self._contents[-1].keeper, Unfinished)
 
+    @property
+    def lacks_ledger(self) -> bool:
+        """There is a ledger, but it cannot be read: what it knew of runs and deletions is
+        missing.
+        """
+        ledger = self.place.ledger
+        return self._ledger is None and ledger.exists() and is_damaged(ledger)
+
     def runs(self) -> list[Run]:
         """All whose pages can be read, oldest first: earlier full runs, the base, the updates
         since.
@@ -165,7 +180,7 @@ def open_archive(place: Place) -> Archive:
         NothingStoredError: nothing yet.
         DamagedError: the archive cannot be read.
     """
-    ledger = Ledger(place.ledger) if place.ledger.exists() else None
+    ledger = open_to_read(place.ledger)
     contents = [
         Content(open_keeper_at(place.kind, path), f"previous/{path.stem}")
         for path in sorted(place.previous.glob("*"))

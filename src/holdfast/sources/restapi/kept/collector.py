@@ -23,7 +23,14 @@ from holdfast.core.clock import SystemClock
 from holdfast.core.errors import DamagedError, UsageError
 from holdfast.sources.restapi.kept import zipformat
 from holdfast.sources.restapi.kept.keepers import Keeper, Partial, ZipKeeper, member_of, open_keeper
-from holdfast.sources.restapi.kept.ledger import Ledger, Response, Run, State, with_sums
+from holdfast.sources.restapi.kept.ledger import (
+    Ledger,
+    Response,
+    Run,
+    State,
+    open_to_write,
+    with_sums,
+)
 from holdfast.sources.restapi.project.place import PAGES, Place, locked, writing
 
 if TYPE_CHECKING:
@@ -401,7 +408,7 @@ def _drop_unreadable(path: Path, ledger: Ledger, run: Run) -> None:
 def _open_ledger(place: Place) -> Ledger:
     place.prepare()
     with writing(place.ledger):
-        return Ledger(place.ledger)
+        return open_to_write(place.ledger)
 
 
 def _new_id(now: int, *, tail: str | None = None) -> str:

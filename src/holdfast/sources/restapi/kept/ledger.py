@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
+
+from holdfast.core.errors import DamagedError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,12 +127,7 @@ class Ledger:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         if read_only:
-            self._db = sqlite3.connect(
-                f"{path.resolve().as_uri()}?mode=ro",
-                uri=True,
-                isolation_level=None,
-                check_same_thread=False,
-            )
+            self._db = _reading(path)
             return
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode=WAL")
@@ -139,6 +136,11 @@ class Ledger:
 
     def close(self) -> None:
         self._db.close()
+
+    def is_begun(self) -> bool:
+        """Whether its tables are there; whoever made it may have been killed before."""
+        tables = "SELECT count(*) FROM sqlite_master WHERE name IN ('run', 'response')"
+        return bool(self._db.execute(tables).fetchone()[0] == 2)  # noqa: PLR2004 - both of them
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -277,6 +279,70 @@ class Ledger:
             " (SELECT archive, member FROM response WHERE run=?1 AND end>0)",
             (run_id,),
         )
+
+
+def open_to_read(path: Path) -> Ledger | None:
+    """None where there is none, or none that can be read: the archives read without it too."""
+    if not path.exists() or is_damaged(path):
+        return None
+    ledger = Ledger(path, read_only=True)
+    if ledger.is_begun():
+        return ledger
+    ledger.close()
+    return None
+
+
+def open_to_write(path: Path) -> Ledger:
+    """Begins one where there is none.
+
+    Raises:
+        DamagedError: it cannot be read. It is set aside, so that the next call begins anew.
+    """
+    if path.exists() and is_damaged(path):
+        aside = path.with_name(f"{path.name}.damaged")
+        path.replace(aside)
+        for tail in ("-wal", "-shm"):
+            path.with_name(path.name + tail).unlink(missing_ok=True)
+        raise DamagedError(
+            f"{path} is damaged; it was set aside as {aside.name}",
+            remedy="The published archive is safe: the ledger holds only digests, times, and the"
+            " place of a run that was cut off. Run the command again; a new ledger is begun.",
+        )
+    return Ledger(path)
+
+
+def is_damaged(path: Path) -> bool:
+    """Whether a ledger that is there cannot be read in all its parts."""
+    try:
+        with closing(_reading(path)) as database:
+            (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise StoreError(f"cannot read {path}: {error}") from error
+        return True
+    return bool(verdict != "ok")
+
+
+def _reading(path: Path) -> sqlite3.Connection:
+    """Even where no file beside it can be made, as on a full disk, if all is in the one file."""
+    address = f"{path.resolve().as_uri()}?mode=ro"
+    database = _connected(address)
+    try:
+        database.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        journal = path.with_name(f"{path.name}-wal")
+        if journal.exists() and journal.stat().st_size:
+            raise
+        database.close()
+        return _connected(f"{address}&immutable=1")
+    except sqlite3.DatabaseError:
+        database.close()
+        raise
+    return database
+
+
+def _connected(address: str) -> sqlite3.Connection:
+    return sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
 
 
 def with_sums(run: Run, ledger: Ledger) -> Run:

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from holdfast.core.errors import FetchError, ObjectNotFoundError
 from holdfast.sources.restapi.kept.collector import open_collector
-from holdfast.sources.restapi.kept.ledger import Ledger, Response, Run, State, with_sums
+from holdfast.sources.restapi.kept.ledger import (
+    Ledger,
+    Response,
+    Run,
+    State,
+    open_to_write,
+    with_sums,
+)
 from holdfast.sources.restapi.kept.members import FILES
 from holdfast.sources.restapi.project.place import locked, writing
 from holdfast.sources.restapi.records.naming import safe_name
@@ -55,7 +62,7 @@ def open_shelf(project: Project) -> Iterator[Shelf]:
     """
     place = project.place
     if project.files and project.files.file_storage_type == "filesystem":
-        with locked(place, FILES), contextlib.closing(Ledger(place.ledger)) as ledger:
+        with locked(place, FILES), contextlib.closing(open_to_write(place.ledger)) as ledger:
             yield FolderShelf(place, ledger)
         return
     level = project.storage.level
