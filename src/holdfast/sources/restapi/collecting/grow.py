@@ -119,12 +119,16 @@ async def grow_chain(intake: Intake, digests: dict[int, int], notes: list[str]) 
 
 
 async def _remember_stride(intake: Intake) -> None:
-    """How far one page moves on is what the runs before have found out."""
+    """How far one page moves on, and whether the total can be believed, is what the runs before
+    have found out.
+    """
     ledger = intake.collector.ledger
     for run in reversed(ledger.runs(PAGES, state=State.PUBLISHED)):
         notes = run.notes or {}
         if "stride" in notes:
             await intake.note(stride=notes["stride"], size=notes["size"])
+            if (total := notes.get("disproved")) is not None:
+                intake.tally.disprove(total)
             return
 
 

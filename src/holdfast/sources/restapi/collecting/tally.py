@@ -28,6 +28,8 @@ class Tally:
     """What the API said last."""
     announced_pages: int | None = None
     announced_first: int | None = None
+    disproved: int | None = None
+    """An announced total that the records themselves have shown to be wrong."""
     shrank: bool = False
     """The announced total went down while the list was read: rows may have moved past us."""
     change: Any = None
@@ -43,13 +45,21 @@ class Tally:
         self._heard = when
         if page.pages is not None:
             self.announced_pages = page.pages
-        if page.total is None:
+        if page.total is None or self.disproved is not None:
+            return
+        if page.total < len(page.records):
+            self.disprove(page.total)
             return
         if self.announced_first is None:
             self.announced_first = page.total
         elif self.announced is not None and page.total < self.announced:
             self.shrank = True
         self.announced = page.total
+
+    def disprove(self, total: int) -> None:
+        """From now on nothing is announced, as far as this run is concerned."""
+        self.disproved, self.announced, self.announced_first = total, None, None
+        self.shrank = False
 
     def count(self, page: Page) -> None:
         """Adds a stored page's records."""

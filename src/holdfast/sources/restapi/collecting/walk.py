@@ -72,10 +72,11 @@ class NumberedWalk:
         if self._first not in self._intake.stored:
             answer, page = await self._fetch(self._first)
             await self.begin(answer, page)
-        elif "stride" not in (self._intake.collector.run.notes or {}):
-            stored = self._intake.stored_page(self._first)
-            if stored is not None:
+        elif (stored := self._intake.stored_page(self._first)) is not None:
+            if "stride" not in (self._intake.collector.run.notes or {}):
                 await self._learn(stored)
+            else:
+                await self._doubt(stored)
         if number_param(self._intake.project) is None:
             self._ending.reason = "the only page"
         elif self._first in self._nothing:
@@ -83,6 +84,12 @@ class NumberedWalk:
         else:
             await self._all()
             self._ending.reason = self._why()
+        if self._tally.disproved is not None:
+            await self._intake.note(disproved=self._tally.disproved)
+            self._ending.notes.append(
+                f"the API announced {self._tally.disproved} records but has more, so its total was"
+                " not believed: does data.total_number_key count the records of a page?"
+            )
         return self._ending
 
     async def begin(self, answer: Answer, page: Page) -> None:
@@ -90,8 +97,39 @@ class NumberedWalk:
         await self._take(self._first, answer, page)
         await self._learn(page)
 
+    async def _doubt(self, first: Page) -> None:
+        """A total that equals the first page may be that page's own count: the second page
+        tells.
+        """
+        received, second = len(first.records), self._first + 1
+        if not received or self._tally.announced != received or second in self._intake.stored:
+            return
+        if number_param(self._intake.project) is None:
+            return
+        stride, self._stride = self._stride, received
+        try:
+            answer, page = await self._fetch(second)
+        except FetchError:
+            return  # by what is announced there is no such page
+        finally:
+            self._stride = stride
+        if page.records and page.digest != first.digest:
+            await self._take(second, answer, page)
+            self._disprove_by_count()
+
+    def _disprove_by_count(self) -> None:
+        """More different records than announced. Stored pages of earlier runs prove nothing: what
+        they hold may be gone.
+        """
+        announced, mode = self._tally.announced, self._intake.mode
+        if announced is None or self._tally.shrank or self._tally.records <= announced:
+            return
+        if mode != "incremental" and self._tally.unique() > announced:
+            self._tally.disprove(announced)
+
     async def _learn(self, page: Page) -> None:
         """How far one page moves on; kept, so that a run that goes on later knows it too."""
+        await self._doubt(page)
         received, announced = len(page.records), self._tally.announced
         more = announced is None or announced > received
         if received and received != self._limit and more:
@@ -147,6 +185,7 @@ class NumberedWalk:
     def _horizon(self, *, busy: bool) -> int:
         """The highest page that may be asked for, by what is known now."""
         last = self._intake.last
+        self._disprove_by_count()
         expected = self._expected()
         ahead = last + min(self._intake.session.width, len(self._intake.stored))
         proof = [number for number in self._nothing if number > last]

@@ -1,0 +1,51 @@
+"""An announced total is held against the pages, and the pages against the total."""
+
+from __future__ import annotations
+
+import pytest
+
+from holdfast.core.outcome import Outcome
+from holdfast.sources.restapi.collecting.run import run_project
+from holdfast.testing.api_listing import Listing
+from holdfast.testing.loopback import json_reply
+
+
+def serve(api, count, **options):
+    listing = Listing([{"id": number} for number in range(1, count + 1)], **options)
+    api.listings["/items"] = listing
+    return listing
+
+
+def counting(api, *, size=20, count=95, total=len):
+    """Pages that announce `total` of their own records; returns nothing past the end."""
+
+    def answer(request):
+        at = (int(request.query["page"]) - 1) * size
+        rows = [{"id": number + 1} for number in range(at, min(at + size, count))]
+        return json_reply({"data": rows, "total": total(rows)})
+
+    api.routes["/items"] = answer
+
+
+@pytest.mark.parametrize("total", [len, lambda _rows: 0, lambda _rows: 7], ids=["page", "0", "7"])
+@pytest.mark.parametrize("size", [20, 15])
+def test_a_total_that_the_pages_disprove_is_not_believed(api, workshop, ids, total, size):
+    """The page's own count, 0 or too few: all records come, and the run says so."""
+    counting(api, total=total, size=size)
+    project = workshop.project()
+    report = run_project(project, "full")
+    assert ids(project) == list(range(1, 96))
+    assert report.outcome is Outcome.PARTIAL
+    assert any("was not believed" in note for note in report.notes)
+    assert run_project(project, "incremental").outcome is Outcome.PARTIAL
+    assert ids(project) == list(range(1, 96))
+
+
+def test_a_total_of_one_page_is_believed(api, workshop, ids):
+    """A list that fits on one page costs one more look and is complete."""
+    serve(api, 20)
+    project = workshop.project()
+    report = run_project(project, "full")
+    assert (report.outcome, report.announced, report.notes) == (Outcome.SUCCEEDED, 20, [])
+    assert ids(project) == list(range(1, 21))
+    assert len(api.requests_to("/items")) == 2
