@@ -187,14 +187,15 @@ class Collector:
     def note(self, **notes: Any) -> None:
         """Remembers something about the run. Any: JSON."""
         self.run = replace(self.run, notes={**(self.run.notes or {}), **notes})
-        self.ledger.save_run(self.run)
+        with writing(self.place.ledger):
+            self.ledger.save_run(self.run)
 
     def sync(self) -> None:
         """Makes what was stored survive a power failure too."""
         with writing(self._path):
             os.fsync(self._file.fileno())
-        self.run = replace(self.run, synced=self._end)
-        self.ledger.save_run(self.run)
+            self.run = replace(self.run, synced=self._end)
+            self.ledger.save_run(self.run)
         self._synced_at = self._clock.monotonic()
 
     def publish(
@@ -219,9 +220,10 @@ class Collector:
             announced=announced, repeated=repeated,
             notes={**(self.run.notes or {}), "keep": self.keep, "keep_runs": keep_runs},
         )  # fmt: skip
-        self.ledger.save_run(self.run)
-        self._file.close()
-        self.run = finish_publishing(self.place, self.ledger, self.published, self.run)
+        with writing(self.place.ledger):
+            self.ledger.save_run(self.run)
+            self._file.close()
+            self.run = finish_publishing(self.place, self.ledger, self.published, self.run)
         return self.run
 
     def discard(self) -> None:
@@ -285,23 +287,28 @@ def open_collector(
         closing.enter_context(locked(place, label))
         ledger = _open_ledger(place)
         closing.callback(ledger.close)
-        keeper = open_keeper(place, label)
-        closing.callback(keeper.close)
-        recover(place, ledger, keeper, label)
-        run = None
-        for old in ledger.runs(label, state=State.COLLECTING):
-            if run is None and not restart and (old.mode, old.fingerprint) == (mode, fingerprint):
-                run = old
+        with writing(place.ledger):
+            keeper = open_keeper(place, label)
+            closing.callback(keeper.close)
+            recover(place, ledger, keeper, label)
+            run = None
+            for old in ledger.runs(label, state=State.COLLECTING):
+                if (
+                    run is None
+                    and not restart
+                    and (old.mode, old.fingerprint) == (mode, fingerprint)
+                ):
+                    run = old
+                else:
+                    ledger.drop_run(old.id)
+                    place.partial(label, old.id).unlink(missing_ok=True)
+            resumed = run is not None
+            if run is None:
+                now = clock.now()
+                run = Run(_new_id(now), label, mode, State.COLLECTING, now, fingerprint=fingerprint)
+                ledger.save_run(run)
             else:
-                ledger.drop_run(old.id)
-                place.partial(label, old.id).unlink(missing_ok=True)
-        resumed = run is not None
-        if run is None:
-            now = clock.now()
-            run = Run(_new_id(now), label, mode, State.COLLECTING, now, fingerprint=fingerprint)
-            ledger.save_run(run)
-        else:
-            _drop_unreadable(place.partial(label, run.id), ledger, run)
+                _drop_unreadable(place.partial(label, run.id), ledger, run)
         return Collector(
             place, label, ledger=ledger, keeper=keeper, run=run, resumed=resumed, keep=keep,
             level=level, clock=clock, closing=closing,

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import io
 import re
-import shutil
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import ProjectError, UsageError
@@ -43,10 +42,11 @@ def create_project(
             if not copy_of.is_file() or copy_of.suffix not in {".yaml", ".yml", ".cfg"}:
                 raise UsageError(f"{copy_of} is no project file (.yaml, .yml or .cfg)")
             file = folder / f"apibackuper{copy_of.suffix}"
-            shutil.copyfile(copy_of, file)
+            content = copy_of.read_bytes()
         else:
             file = folder / NEW_FILE
-            file.write_text(_skeleton(folder.absolute().name, choices), encoding="utf-8")
+            content = _skeleton(folder.absolute().name, choices).encode()
+        _write_whole(file, content)
     return file, True
 
 
@@ -62,10 +62,18 @@ def amend_project(folder: Path, found: Mapping[str, Mapping[str, object]]) -> li
     changed, names = _amend_ini(text, found) if file.suffix == ".cfg" else _amend_yaml(text, found)
     if names:
         with writing(file):
-            draft = file.with_name(file.name + ".new")
-            draft.write_text(changed, encoding="utf-8")
-            draft.replace(file)
+            _write_whole(file, changed.encode())
     return names
+
+
+def _write_whole(file: Path, content: bytes) -> None:
+    """All of it or nothing: a full disk leaves no empty file that would pass for a project."""
+    draft = file.with_name(file.name + ".new")
+    try:
+        draft.write_bytes(content)
+        draft.replace(file)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _skeleton(name: str, choices: Mapping[str, Mapping[str, object]]) -> str:

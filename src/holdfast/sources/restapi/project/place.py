@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sqlite3
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ class StorageKind(StrEnum):
 PAGES = "storage"
 """Label of the archive that holds the pages."""
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_LEAST_ROOM = 1 << 16
+"""Bytes that SQLite needs for its files beside a database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +93,19 @@ def locked(place: Place, label: str) -> Iterator[None]:
         ProjectBusyError: somebody else has it.
     """
     place.prepare()
-    lock = sqlite3.connect(place.state / f"{label}.lock", timeout=0.2, isolation_level=None)
+    path = place.state / f"{label}.lock"
+    with writing(path):
+        lock = sqlite3.connect(path, timeout=0.2, isolation_level=None)
     try:
-        try:
-            lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError:
-            raise ProjectBusyError(
-                f"another program is collecting into {place.folder} ({label})"
-            ) from None
+        with writing(path):
+            try:
+                lock.execute("BEGIN EXCLUSIVE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    raise
+                raise ProjectBusyError(
+                    f"another program is collecting into {place.folder} ({label})"
+                ) from None
         yield
     finally:
         lock.close()
@@ -119,9 +127,15 @@ def writing(path: Path) -> Iterator[None]:
             raise StorageFullError(f"no room left to write {path}", remedy=remedy) from error
         raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
     except sqlite3.OperationalError as error:
-        if "full" in str(error):
+        if "full" in str(error) or _has_no_room(path):
             raise StorageFullError(f"no room left to write {path}", remedy=remedy) from error
         raise StoreError(f"cannot write {path}: {error}") from error
+
+
+def _has_no_room(path: Path) -> bool:
+    """SQLite often says only that it could not open or write a file."""
+    folder = next(each for each in (path, *path.parents) if each.is_dir())
+    return shutil.disk_usage(folder).free < _LEAST_ROOM
 
 
 def sync_folder(folder: Path) -> None:
