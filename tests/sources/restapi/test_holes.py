@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from holdfast.core.outcome import Outcome
+from holdfast.sources.restapi.collecting.detect import detect_project
 from holdfast.sources.restapi.collecting.run import run_project
 from holdfast.testing.api_listing import Listing
 from holdfast.testing.loopback import json_reply
@@ -49,3 +50,36 @@ def test_a_total_of_one_page_is_believed(api, workshop, ids):
     assert (report.outcome, report.announced, report.notes) == (Outcome.SUCCEEDED, 20, [])
     assert ids(project) == list(range(1, 21))
     assert len(api.requests_to("/items")) == 2
+
+
+def test_detect_asks_for_a_second_page_before_it_believes_a_total(api, workshop):
+    """The count of a page is no total, and the parameter that leads on is found all the same."""
+    counting(api)
+    project = workshop.project(
+        params={"page_number_param": None}, data={"data_key": None, "total_number_key": None}
+    )
+    api.routes["/items"] = _first_page_by_default(api.routes["/items"])
+    detection = detect_project(project)
+    assert "total_number_key" not in detection.found["data"]
+    assert detection.found["params"]["page_number_param"] == "page"
+    assert detection.proved
+
+
+def test_detect_believes_the_total_of_a_single_page(api, workshop):
+    """Nothing new comes on a second page: the number is the total."""
+    serve(api, 12)
+    project = workshop.project(
+        params={"page_number_param": None}, data={"data_key": None, "total_number_key": None}
+    )
+    detection = detect_project(project)
+    assert detection.found["data"]["total_number_key"] == "total"
+    assert detection.test_read == "test read: all 12 records are on one page"
+    assert "iterate_by" not in detection.found.get("project", {})
+
+
+def _first_page_by_default(answer):
+    def defaulting(request):
+        request.query.setdefault("page", "1")
+        return answer(request)
+
+    return defaulting

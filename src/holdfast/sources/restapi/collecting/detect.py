@@ -95,7 +95,14 @@ class _Detective:
             self._found["data"]["item_key"] = key
         if key := clues.find_change_key(self._records):
             self._found["data"]["change_key"] = key
-        test_read, proved = await self._find_paging(total.value if total else None)
+        self._one_page = total is not None and int(total.value) <= len(self._records)
+        test_read, proved = await self._find_paging()
+        if self._one_page and proved:
+            # the number is how many records this page has, not how many there are
+            self._found["data"].pop("total_number_key", None)
+        elif self._one_page:
+            test_read = f"test read: all {len(self._records)} records are on one page"
+            proved = True
         found = {section: values for section, values in self._found.items() if values}
         return Detection(found, len(self._records), test_read, proved)
 
@@ -115,7 +122,7 @@ class _Detective:
             self._found["settings"]["splitter"] = splitter
         return str(splitter)
 
-    async def _find_paging(self, total: object) -> tuple[str, bool]:
+    async def _find_paging(self) -> tuple[str, bool]:
         """Sets how to go on; what the second page showed."""
         if clues.has_next_link(self._answer.headers):
             self._found["project"]["iterate_by"] = "link"
@@ -138,9 +145,9 @@ class _Detective:
         known = clues.known_params(
             self._project.source.url, self._side.url_params, self._side.params
         ) | dict.fromkeys(self._configured(), "")
-        return await self._find_numbers(known, total)
+        return await self._find_numbers(known)
 
-    async def _find_numbers(self, known: dict[str, Any], total: object) -> tuple[str, bool]:
+    async def _find_numbers(self, known: dict[str, Any]) -> tuple[str, bool]:
         size = clues.pick(known, "size")
         since, low, high = (clues.pick(known, kind) for kind in ("since", "from", "to"))
         if since and self._records and (key := self._found["data"].get("item_key")):
@@ -159,8 +166,6 @@ class _Detective:
         echoed = clues.echoed_params(self._document)
         size = size or clues.pick(echoed, "size")
         self._set_size(size, known, echoed)
-        if isinstance(total, int) and total <= len(self._records):
-            return f"test read: all {len(self._records)} records are on one page", True
         for kind in ("page", "skip"):
             if name := clues.pick(known, kind) or clues.pick(echoed, kind):
                 zero = {**known, **echoed}.get(name) in {0, "0"}
