@@ -8,6 +8,7 @@ from holdfast.core.outcome import Outcome
 from holdfast.sources.restapi.collecting.detect import detect_project
 from holdfast.sources.restapi.collecting.run import run_project
 from holdfast.testing.api_listing import Listing
+from holdfast.testing.api_server import on_page
 from holdfast.testing.loopback import json_reply
 
 
@@ -83,3 +84,38 @@ def _first_page_by_default(answer):
         return answer(request)
 
     return defaulting
+
+
+@pytest.mark.parametrize("rows", [[], None], ids=["empty", "null"])
+@pytest.mark.parametrize("mode", ["full", "update"])
+def test_an_empty_page_in_the_middle_is_a_failed_page(api, workshop, ids, rows, mode):
+    """It is tried again and named; the archive stays, and the next run asks for it alone."""
+    serve(api, 95)
+    project = workshop.project(request={"retry": {"initial_delay": 0.01, "max_retries": 2}})
+    run_project(project, "full")
+    before = project.place.pages.read_bytes()
+    hole = json_reply({"data": rows, "total": 95})
+    api.script("/items", *[hole] * 4, when=on_page(3))
+    api.requests.clear()
+    report = run_project(project, mode)
+    assert (report.outcome, report.published) == (Outcome.PARTIAL, False)
+    assert list(report.failed) == [3]
+    assert "no records of its own" in report.failed[3]
+    assert "reached" not in report.ended_by
+    assert sum(request.query["page"] == "3" for request in api.requests) == 4
+    assert project.place.pages.read_bytes() == before
+    api.requests.clear()
+    report = run_project(project, mode)
+    assert (report.outcome, report.resumed) == (Outcome.SUCCEEDED, 4)
+    assert [request.query["page"] for request in api.requests] == ["3"]
+    assert ids(project) == list(range(1, 96))
+
+
+def test_an_empty_page_that_fills_is_no_failure(api, workshop, ids):
+    """The second try brings what the first lacked."""
+    serve(api, 95)
+    api.script("/items", json_reply({"data": [], "total": 95}), when=on_page(3))
+    project = workshop.project()
+    report = run_project(project, "full")
+    assert (report.outcome, report.failed) == (Outcome.SUCCEEDED, {})
+    assert ids(project) == list(range(1, 96))

@@ -9,7 +9,10 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from holdfast.core.errors import FetchError
+from holdfast.sources.restapi.asking.pages import Page
 from holdfast.sources.restapi.asking.request import Draft, complete_request, draft_request
+from holdfast.sources.restapi.asking.session import Wanting
 from holdfast.sources.restapi.kept.archive import UPDATE
 
 if TYPE_CHECKING:
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from holdfast.sources.restapi.asking.hooks import HookScripts
-    from holdfast.sources.restapi.asking.pages import Page, PageReader
+    from holdfast.sources.restapi.asking.pages import PageReader
     from holdfast.sources.restapi.asking.paging import Mark
     from holdfast.sources.restapi.asking.request import SideFiles
     from holdfast.sources.restapi.asking.session import Answer, Session
@@ -90,8 +93,9 @@ class Intake:
         return f"{folder}page_{number}.json"
 
     async def fetch(
-        self, number: int, changes: Mapping[str, Any], *, url: str | None = None
-    ) -> tuple[Answer, Page]:
+        self, number: int, changes: Mapping[str, Any], *, url: str | None = None,
+        judge: Callable[[Answer], Any] | None = None,
+    ) -> tuple[Answer, Page]:  # fmt: skip
         """One page, judged and counted for what it announces. Any: JSON.
 
         Raises:
@@ -104,11 +108,32 @@ class Intake:
                 url, draft.params if self.project.source.http_mode == "POST" else {}, draft.headers
             )
         draft = await self._hooks.before_request(draft, number)
-        answer = await self.session.fetch(complete_request(self.project, draft), self.reader.judge)
+        answer = await self.session.fetch(
+            complete_request(self.project, draft), judge or self.reader.judge
+        )
         await self._hooks.after_response(draft, number, answer)
         page: Page = answer.judged
         self.tally.hear(page, answer.time)
         return answer, page
+
+    async def fetch_again(
+        self, number: int, changes: Mapping[str, Any], *, known: Mapping[int, int], why: str
+    ) -> tuple[Answer, Page] | FetchError:
+        """A page that must hold records other than the `known` ones, with as many tries as any.
+        Any: JSON.
+        """
+
+        async def insist(answer: Answer) -> Page:
+            judged = self.reader.judge(answer)
+            page = judged if isinstance(judged, Page) else await judged
+            if not page.records or page.digest in known:
+                raise Wanting(f"gives no records of its own ({why}), though later pages have some")
+            return page
+
+        try:
+            return await self.fetch(number, changes, judge=insist)
+        except FetchError as error:
+            return error
 
     async def store(
         self, number: int, answer: Answer, page: Page, *, mark: Mark | None = None,

@@ -83,6 +83,7 @@ class NumberedWalk:
             self._ending.reason = "the first page is empty"
         else:
             await self._all()
+            await self._fill_holes()
             self._ending.reason = self._why()
         if self._tally.disproved is not None:
             await self._intake.note(disproved=self._tally.disproved)
@@ -265,13 +266,40 @@ class NumberedWalk:
         self._digests[page.digest] = number
         await self._intake.store(number, answer, page)
 
+    async def _fill_holes(self) -> None:
+        """Asks again for pages that held nothing new though later ones do. One that stays so while
+        records are missing has failed.
+        """
+        announced = self._tally.announced
+        if announced is None or self._stop or self._is_estimate():
+            return
+        holes = sorted(number for number in self._nothing if number < self._intake.last)
+        for number in holes:
+            if self._tally.unique() >= announced:
+                return
+            why = self._nothing.pop(number)
+            changes = numbered_changes(self._intake.project, number, stride=self._stride)
+            result = await self._intake.fetch_again(number, changes, known=self._digests, why=why)
+            if isinstance(result, FetchError):
+                self._ending.failed[number] = result
+            else:
+                await self._take(number, *result)
+
+    def _is_estimate(self) -> bool:
+        return self._intake.project.data.total_is_estimate
+
     def _why(self) -> str:
         last = self._intake.last
         proof = sorted(number for number in self._nothing if number > last)
         if proof:
             return self._nothing[proof[0]]
-        if self._tally.announced is not None:
+        announced = self._tally.announced
+        if announced is not None and self._tally.unique() >= announced:
             return "the announced total is reached"
+        if self._ending.failed:
+            return "every announced page was asked for, and not all could be had"
+        if announced is not None:
+            return "every announced page was asked for"
         return "the announced number of pages is reached"
 
 
