@@ -261,3 +261,26 @@ def test_incremental_looks_at_the_latest_state(api, workshop):
     assert len(latest(project)) == 40
     assert report.outcome is Outcome.PARTIAL
     assert any("run full" in note for note in report.notes)
+
+
+def test_incremental_reads_short_pages_again(api, workshop, ids):
+    """A page that was short when it was stored is asked for again while records are missing."""
+    listing = serve(api, 95, short_pages={2: 3})
+    project = workshop.project()
+    assert run_project(project, "full").outcome is Outcome.PARTIAL
+    listing.short_pages = {}
+    api.requests.clear()
+    report = run_project(project, "incremental")
+    assert ids(project) == list(range(1, 96))
+    assert (report.outcome, report.records) == (Outcome.SUCCEEDED, 95)
+    assert not {request.query["page"] for request in api.requests} & {"3", "4"}
+
+
+def test_incremental_that_stays_short_names_the_remedy(api, workshop):
+    """Nothing is left to read again: only a full run can help, and the report says so."""
+    serve(api, 95, short_pages={2: 3})
+    project = workshop.project()
+    run_project(project, "full")
+    report = run_project(project, "incremental")
+    assert report.outcome is Outcome.PARTIAL
+    assert any("run full" in note for note in report.notes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from holdfast.core.errors import ProjectError
+from holdfast.core.errors import FetchError, ProjectError
 from holdfast.sources.restapi.asking.paging import Chain, number_param, numbered_changes
 from holdfast.sources.restapi.collecting.walk import (
     Ending,
@@ -56,7 +56,42 @@ async def grow_numbered(intake: Intake, digests: dict[int, int], notes: list[str
         page = _stored_page(intake, number)
         intake.take_over(number, page)
         digests[page.digest] = number
-    return await walk.run()
+    ending = await walk.run()
+    if not ending.failed and number_param(intake.project):
+        await _reread_short(intake, fresh, ending, notes)
+    return ending
+
+
+async def _reread_short(intake: Intake, stored: set[int], ending: Ending, notes: list[str]) -> None:
+    """While records are missing, asks again for `stored` pages that are visibly short: they may
+    have been cut when they were stored.
+    """
+    announced = intake.tally.announced
+    size = (intake.collector.run.notes or {}).get("size", intake.project.params.page_size_limit)
+    if announced is None or intake.project.data.total_is_estimate:
+        return
+    read = 0
+    for number in sorted(stored):
+        if intake.tally.unique() >= announced:
+            break
+        old = _stored_page(intake, number)
+        if len(old.records) >= size:
+            continue
+        try:
+            answer, page = await _ask(intake, number)
+        except FetchError as error:
+            ending.failed[number] = error
+            return
+        read += 1
+        if len(page.records) > len(old.records):
+            intake.tally.uncount(old)
+            await _replace(intake, number, old, answer, page)
+    if read:
+        notes.append(f"records were missing, so {read} short pages were read again")
+    if intake.tally.unique() < announced:
+        notes.append("what is missing lies within stored pages: collect with `run full`")
+    else:
+        ending.reason = "the announced total is reached"
 
 
 async def _settle_tail(intake: Intake, fresh: set[int], first: int) -> int:
