@@ -174,9 +174,11 @@ def verify(
         verdict = verify(project, progress=meter)
     for finding in verdict.findings:
         if json:
-            output.message("error", place=finding.place, message=finding.message)
+            kind = "note" if finding.kind == "earlier" else "error"
+            output.message(kind, place=finding.place, message=finding.message)
         else:
-            output.line(f"{output.shown(finding.place)}: {output.shown(finding.message)}")
+            note = "note: earlier run " if finding.kind == "earlier" else ""
+            output.line(f"{note}{output.shown(finding.place)}: {output.shown(finding.message)}")
     if json:
         output.message(
             "summary", findings=len(verdict.findings), members=verdict.members,
@@ -190,12 +192,21 @@ def verify(
         output.said(
             f"{verdict.unproven} of them were stored without a digest: only their form was checked"
         )
-    if verdict.findings:
+    kinds = Counter(finding.kind for finding in verdict.findings)
+    if kinds["damaged"]:
         raise DamagedError(
-            f"{len(verdict.findings)} things are not as they were received",
-            remedy="What is not named above is intact. Run `holdfast api run` to collect anew;"
+            f"{kinds['damaged']} things are not as they were received",
+            remedy="What is not named above is intact. Run `holdfast api run full` to collect anew;"
             " the archive is replaced only when that succeeds.",
         )
+    if kinds["short"]:
+        raise PartialError(
+            "fewer records are stored than the API announced",
+            remedy="What is stored is intact. Run `holdfast api run full` to collect anew.",
+        )
+    if kinds["earlier"]:
+        output.said("the newest state is as it was received; earlier runs are not")
+        return
     output.said("everything is as it was received")
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gzip
 import json
 import os
+import sqlite3
 import tracemalloc
 import zipfile
 
 import pyarrow.parquet as pq
 import pytest
 
-from holdfast.core.errors import ExportError, StorageFullError, UsageError
+from holdfast.core.errors import DamagedError, ExportError, StorageFullError, UsageError
 from holdfast.sources.restapi.giving.export import Form, Selection, export, form_of
 from holdfast.sources.restapi.kept.archive import open_archive
 from holdfast.testing.api_projects import store_run, write_project
@@ -221,3 +223,27 @@ def test_memory_stays_flat(project, tmp_path):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] * 1.5 + (1 << 20)
+
+
+@pytest.mark.parametrize("kind", ["filesystem", "sqlite"])
+def test_a_page_that_is_not_what_was_received_is_refused(tmp_path, kind):
+    """A flipped bit in storage without checksums of its own is named, not exported."""
+    storage = {"storage_type": kind}
+    project = write_project(tmp_path / "p", "http://127.0.0.1:1/items", storage=storage)
+    store_run(project, [[rec(1)], [rec(2)]])
+    with open_archive(project.place) as archive:
+        name = archive.place.pages
+    if kind == "filesystem":
+        page = name / "page_2.json"
+        page.write_bytes(page.read_bytes().replace(b"n2", b"n3"))
+    else:
+        with contextlib.closing(sqlite3.connect(name)) as database, database:
+            (body,) = database.execute(
+                "SELECT content FROM pages WHERE name = 'page_2.json'"
+            ).fetchone()
+            changed = body.replace(b"n2", b"n3")
+            database.execute("UPDATE pages SET content = ? WHERE name = 'page_2.json'", (changed,))
+    with pytest.raises(DamagedError, match=r"page_2\.json") as caught:
+        exported(project, tmp_path / "out.json")
+    assert "holdfast api verify" in caught.value.advice
+    assert not (tmp_path / "out.json").exists()

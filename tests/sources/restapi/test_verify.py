@@ -145,3 +145,19 @@ def test_nothing_stored_is_said(project):
     """There is nothing to verify before the first run."""
     with pytest.raises(NothingStoredError):
         verify(project)
+
+
+def test_damage_of_a_replaced_run_is_only_a_note(zipped):
+    """Once a newer complete run is there, damage of an earlier one does not concern the state."""
+    store_run(zipped, PAGES)
+    store_run(zipped, PAGES[:2])
+    (earlier,) = zipped.place.previous.glob("*.zip")
+    earlier.write_bytes(earlier.read_bytes()[:100])
+    kinds = {finding.kind for finding in verify(zipped).findings}
+    assert kinds == {"earlier"}
+
+
+def test_too_few_records_are_no_damage(zipped):
+    """What is stored is intact where the API gave less than it announced."""
+    store_run(zipped, PAGES, announced=41, repeated=0)
+    assert [finding.kind for finding in verify(zipped).findings] == ["short"]

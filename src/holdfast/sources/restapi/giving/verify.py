@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from holdfast.core.errors import DamagedError, HoldfastError, NothingStoredError
 from holdfast.core.progress import Silence
@@ -31,12 +31,19 @@ _NO_LEDGER: Final = (
 )
 
 
+Kind = Literal["damaged", "short", "earlier"]
+"""Not as it was stored; fewer records than announced; or about an earlier run that a newer one has
+replaced.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """Something that is not as it was stored or announced. `place` is archive and member."""
 
     place: str
     message: str
+    kind: Kind = "damaged"
 
 
 @dataclass(slots=True)
@@ -82,7 +89,7 @@ def verify(project: Project, *, progress: Progress | None = None) -> Verdict:
             try:
                 check.run()
             except HoldfastError as error:
-                verdict.findings.append(Finding(keeper.path.name, error.message))
+                check.found("", error.message)
     return verdict
 
 
@@ -122,7 +129,7 @@ class _Check:
         self.verdict.records += sum(tally.records for tally in self.tallies.values())
         missing = dict.fromkeys([*self._gaps(), *self._lost()])
         for name in missing:
-            self._found(name, "it is missing")
+            self.found(name, "it is missing")
         self._check_counts()
 
     def _check_member(self, name: str) -> None:
@@ -140,7 +147,7 @@ class _Check:
             if tally:
                 self._count(body, known, tally)
         except HoldfastError as error:
-            self._found(name, error.message)
+            self.found(name, error.message)
 
     def _check_bytes(self, name: str, known: Response | None, *, keep: bool) -> bytes:
         """Reads a member whole, in flat memory unless it is to be kept."""
@@ -204,8 +211,10 @@ class _Check:
 
     def _compare(self, what: str, stored: int, announced: int | None) -> None:
         if announced is not None and stored < announced:
-            self._found("", f"{what} holds {stored} records, but the API announced {announced}")
+            message = f"{what} holds {stored} records, but the API announced {announced}"
+            self.found("", message, kind="short")
 
-    def _found(self, name: str, message: str) -> None:
+    def found(self, name: str, message: str, *, kind: Kind = "damaged") -> None:
         place = f"{self.keeper.path.name} {name}".rstrip()
-        self.verdict.findings.append(Finding(place, message))
+        replaced = self.label.startswith("previous/") and open_keeper(self.project.place).exists()
+        self.verdict.findings.append(Finding(place, message, "earlier" if replaced else kind))

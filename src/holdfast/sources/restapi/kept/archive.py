@@ -4,14 +4,17 @@ beside them.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
-from holdfast.core.errors import NothingStoredError, ObjectNotFoundError
+from holdfast.core.errors import DamagedError, NothingStoredError, ObjectNotFoundError
 from holdfast.sources.restapi.kept import zipformat
 from holdfast.sources.restapi.kept.keepers import (
     PAGE_NAME,
+    FolderKeeper,
     Keeper,
+    SqliteKeeper,
     member_of,
     open_keeper,
     open_keeper_at,
@@ -24,7 +27,7 @@ from holdfast.sources.restapi.kept.ledger import (
     is_damaged,
     open_to_read,
 )
-from holdfast.sources.restapi.project.place import PAGES, Place
+from holdfast.sources.restapi.project.place import DAMAGE_REMEDY, PAGES, Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +72,7 @@ class Unfinished:
     def read(self, name: str) -> bytes:
         response = self._ledger.response(self._run.id, name)
         if response is None:
-            raise ObjectNotFoundError(f"the unfinished run has no {name}")
+            raise ObjectNotFoundError(f"the unfinished run has no {name}", remedy=DAMAGE_REMEDY)
         with self._path.open("rb") as archive:
             return zipformat.read_member(archive, member_of(response))
 
@@ -92,17 +95,29 @@ class StoredPage:
     @property
     def body(self) -> bytes:
         """Raises DamagedError where it is not what was stored."""
-        return self._content.keeper.read(self._member)
+        keeper = self._content.keeper
+        body = keeper.read(self._member)
+        if isinstance(keeper, FolderKeeper | SqliteKeeper):  # a ZIP has checksums of its own
+            known = self._response()
+            if known and hashlib.sha256(body).hexdigest() != known.sha256:
+                raise DamagedError(
+                    f"{self._member} in {keeper.path} is not what was received (SHA-256)",
+                    remedy=DAMAGE_REMEDY,
+                )
+        return body
 
     @property
     def evidence(self) -> dict[str, Any] | None:
         """URL, status, headers, time and SHA-256; None where another program stored it. Any:
         JSON.
         """
-        response = self._known
-        if response is None and self._ledger is not None:
-            response = self._ledger.latest(self._content.label, self._member)
+        response = self._response()
         return response.proof() if response else None
+
+    def _response(self) -> Response | None:
+        if self._known is None and self._ledger is not None:
+            return self._ledger.latest(self._content.label, self._member)
+        return self._known
 
 
 class Archive:

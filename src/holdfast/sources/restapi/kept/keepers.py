@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from holdfast.core.errors import DamagedError, ObjectNotFoundError
 from holdfast.sources.restapi.kept import zipformat
-from holdfast.sources.restapi.project.place import PAGES, Place, StorageKind, sync_folder, writing
+from holdfast.sources.restapi.project.place import (
+    DAMAGE_REMEDY,
+    PAGES,
+    Place,
+    StorageKind,
+    sync_folder,
+    writing,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -137,7 +144,7 @@ class ZipKeeper:
     def read(self, name: str) -> bytes:
         member = self._find(name)
         if member is None or self._file is None:
-            raise ObjectNotFoundError(f"{self.path.name} has no {name}")
+            raise ObjectNotFoundError(f"{self.path.name} has no {name}", remedy=DAMAGE_REMEDY)
         return zipformat.read_member(self._file, member)
 
     def measure(self) -> tuple[int, int]:
@@ -162,7 +169,7 @@ class ZipKeeper:
         """
         member = self._find(name)
         if member is None or self._file is None:
-            raise ObjectNotFoundError(f"{self.path.name} has no {name}")
+            raise ObjectNotFoundError(f"{self.path.name} has no {name}", remedy=DAMAGE_REMEDY)
         return zipformat.open_member(self._file, member)
 
     def publish(self, partial: Partial, *, keep: bool) -> None:
@@ -285,7 +292,7 @@ class FolderKeeper:
         try:
             return (self.path / name).read_bytes()
         except FileNotFoundError:
-            raise ObjectNotFoundError(f"{self.path} has no {name}") from None
+            raise ObjectNotFoundError(f"{self.path} has no {name}", remedy=DAMAGE_REMEDY) from None
 
     def publish(self, partial: Partial, *, keep: bool) -> None:
         with writing(self.path):
@@ -348,7 +355,7 @@ class SqliteKeeper:
         with self._open() as database:
             row = database.execute("SELECT content FROM pages WHERE name=?", (name,)).fetchone()
         if row is None:
-            raise ObjectNotFoundError(f"{self.path.name} has no {name}")
+            raise ObjectNotFoundError(f"{self.path.name} has no {name}", remedy=DAMAGE_REMEDY)
         return row[0] if isinstance(row[0], bytes) else str(row[0]).encode()
 
     def publish(self, partial: Partial, *, keep: bool) -> None:
@@ -390,7 +397,9 @@ class SqliteKeeper:
             try:
                 yield database
             except sqlite3.DatabaseError as error:
-                raise DamagedError(f"{self.path} cannot be read: {error}") from None
+                raise DamagedError(
+                    f"{self.path} cannot be read: {error}", remedy=DAMAGE_REMEDY
+                ) from None
 
 
 def _indexed(archive: BinaryIO, directory: zipformat.Directory) -> sqlite3.Connection:

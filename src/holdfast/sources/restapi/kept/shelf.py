@@ -21,7 +21,7 @@ from holdfast.sources.restapi.kept.ledger import (
     with_sums,
 )
 from holdfast.sources.restapi.kept.members import FILES
-from holdfast.sources.restapi.project.place import locked, writing
+from holdfast.sources.restapi.project.place import DAMAGE_REMEDY, locked, writing
 from holdfast.sources.restapi.records.naming import safe_name
 
 if TYPE_CHECKING:
@@ -146,7 +146,9 @@ class FolderFiles:
                 while chunk := file.read(_CHUNK):
                     yield chunk
         except OSError as error:
-            raise ObjectNotFoundError(f"{name} cannot be read: {error.strerror}") from None
+            raise ObjectNotFoundError(
+                f"{name} cannot be read: {error.strerror}", remedy=DAMAGE_REMEDY
+            ) from None
 
     def close(self) -> None:
         """Holds nothing open."""

@@ -33,6 +33,10 @@ class StorageKind(StrEnum):
 PAGES = "storage"
 """Label of the archive that holds the pages."""
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+DAMAGE_REMEDY = (
+    "`holdfast api verify` names all that is hit. `holdfast api run full` collects anew; the"
+    " archive is replaced only when that succeeds."
+)
 _LEAST_ROOM = 1 << 16
 """Bytes that SQLite needs for its files beside a database."""
 
