@@ -119,3 +119,21 @@ def test_an_empty_page_that_fills_is_no_failure(api, workshop, ids):
     report = run_project(project, "full")
     assert (report.outcome, report.failed) == (Outcome.SUCCEEDED, {})
     assert ids(project) == list(range(1, 96))
+
+
+def test_pages_alike_are_kept_where_the_total_counts_them(api, workshop):
+    """Records without a key may repeat: inside the announced list a repeated page is no end."""
+    listing = serve(api, 95)
+    listing.records = [*[{"name": "same"}] * 60, *[{"name": n} for n in range(35)]]
+    project = workshop.project(data={"item_key": None})
+    report = run_project(project, "full")
+    assert (report.outcome, report.records, report.pages) == (Outcome.SUCCEEDED, 95, 5)
+
+
+def test_nothing_but_the_same_page_is_said(api, workshop):
+    """An API that ignores the page's number gives as many records as announced, but not those."""
+    serve(api, 95)
+    project = workshop.project(params={"page_number_param": "seite"}, data={"item_key": None})
+    report = run_project(project, "full")
+    assert report.outcome is Outcome.PARTIAL
+    assert any("all pages are alike" in note for note in report.notes)

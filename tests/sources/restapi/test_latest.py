@@ -53,3 +53,15 @@ def test_met_keys_are_exact():
         met = KeySet(database)
         assert met.fresh([1, "1", b"1", None]) == [True] * 4
         assert met.fresh([2, 1, "1", None, 2]) == [True, False, False, True, False]
+
+
+def test_the_later_of_two_versions_in_one_run_wins(tmp_path):
+    """A record that changed while the list was read is given as it was received last, in its
+    place.
+    """
+    project = write_project(tmp_path / "p", "http://127.0.0.1:1/")
+    pages = [[{"id": 1, "v": 1}, {"id": 2, "v": 1}], [{"id": 1, "v": 2}, {"id": 3, "v": 1}]]
+    store_run(project, pages)
+    with open_archive(project.place) as archive:
+        found = [record for batch in state(project, archive) for record in batch]
+    assert [(record["id"], record["v"]) for record in found] == [(1, 2), (2, 1), (3, 1)]

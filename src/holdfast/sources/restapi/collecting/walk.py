@@ -85,6 +85,8 @@ class NumberedWalk:
             await self._all()
             await self._fill_holes()
             self._ending.reason = self._why()
+        if len(self._digests) == 1 < len(self._intake.stored):
+            self._ending.notes.append("all pages are alike: does the API heed the page's number?")
         if self._tally.disproved is not None:
             await self._intake.note(disproved=self._tally.disproved)
             self._ending.notes.append(
@@ -255,6 +257,9 @@ class NumberedWalk:
             self._nothing[number] = f"page {number} is empty"
             return
         known = self._digests.get(page.digest)
+        if known is not None and self._may_be_alike(max(known, number)):
+            await self._intake.store(number, answer, page)
+            return
         if known is not None and known < number:
             self._nothing[number] = f"page {number} repeats page {known}"
             return
@@ -265,6 +270,16 @@ class NumberedWalk:
             self._tally.uncount(page)
         self._digests[page.digest] = number
         await self._intake.store(number, answer, page)
+
+    def _may_be_alike(self, number: int) -> bool:
+        """Records that nothing tells apart may fill two pages alike; inside the announced list
+        that is no sign of its end.
+        """
+        project, expected = self._intake.project, self._expected()
+        if project.data.item_key or project.data.total_is_estimate:
+            return False
+        announced = self._tally.announced
+        return announced is not None and expected is not None and number <= expected
 
     async def _fill_holes(self) -> None:
         """Asks again for pages that held nothing new though later ones do. One that stays so while

@@ -78,9 +78,14 @@ def _merged(
     changes: Sequence[Run],
     database: sqlite3.Connection,
 ) -> Iterator[list[Any]]:
+    database.execute(
+        "CREATE TABLE overlay"
+        " (key TEXT PRIMARY KEY, place INTEGER, body BLOB, used INTEGER DEFAULT 0)"
+    )
+    repeated = not base.unique and _load_repeated(project, archive, base, database)
     _load_changes(project, archive, changes, database)
     for batch in _once(project, archive, base, database):
-        if changes:
+        if changes or repeated:
             yield [_newest(database, key_of(project, record), record) for record in batch]
         else:
             yield batch
@@ -133,14 +138,31 @@ def _plain(text: str) -> Key:
     return text.encode("utf-8", "surrogatepass")
 
 
+def _load_repeated(
+    project: Project, archive: Archive, base: Run, database: sqlite3.Connection
+) -> bool:
+    """Puts into `overlay` the last version of what one run holds more than once; whether there is
+    any.
+    """
+    found = False
+    with scratch() as own:
+        met = KeySet(own)
+        for batch in records_in(project, archive, base):
+            fresh = met.fresh(_keys(project, batch))
+            for record, first in zip(batch, fresh, strict=True):
+                if not first:
+                    found = True
+                    database.execute(
+                        "INSERT OR REPLACE INTO overlay (key, place, body) VALUES (?, 0, ?)",
+                        (key_of(project, record), encode(record)),
+                    )
+    return found
+
+
 def _load_changes(
     project: Project, archive: Archive, changes: Sequence[Run], database: sqlite3.Connection
 ) -> None:
     """Fills `overlay` with the newest version of each changed record; without a key all stay."""
-    database.execute(
-        "CREATE TABLE overlay"
-        " (key TEXT PRIMARY KEY, place INTEGER, body BLOB, used INTEGER DEFAULT 0)"
-    )
     place = 0
     for run in changes:
         for batch in records_in(project, archive, run):
