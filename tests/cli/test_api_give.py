@@ -146,3 +146,17 @@ def test_a_project_in_a_repository_makes_a_snapshot(run, project, tmp_path, monk
         run("getfiles", "--quiet")
     assert main.run(["ls", "latest", "--tag", "api:shop"]) == 0
     assert "/shop/files/files/0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("verb", "word", "wrong"),
+    [("follow", "follow_item_key", "idd"), ("getfiles", "keys", "ids")],
+)
+def test_a_key_that_no_record_has_is_named(run, project, verb, word, wrong):
+    """A misspelt key is no success with nothing fetched: it is said beside those that there are."""
+    file = project.folder / "apibackuper.yaml"
+    file.write_text(file.read_text().replace(f'"{word}": "id"', f'"{word}": "{wrong}"'))
+    with pytest.raises(PartialError, match=f"none of the 4 records has '{wrong}'") as caught:
+        run(verb)
+    assert "they have id, name" in caught.value.message
+    assert caught.value.exit_code == 3

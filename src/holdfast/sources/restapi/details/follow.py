@@ -16,11 +16,13 @@ from holdfast.sources.restapi.asking.redact import public_url
 from holdfast.sources.restapi.asking.scripts import Script
 from holdfast.sources.restapi.asking.session import open_session
 from holdfast.sources.restapi.details.frontier import frontier_of
+from holdfast.sources.restapi.details.keys import check_keys
 from holdfast.sources.restapi.details.misses import Miss, Misses, Patience
 from holdfast.sources.restapi.details.targets import Targets
 from holdfast.sources.restapi.details.window import spread
 from holdfast.sources.restapi.kept.archive import open_archive
 from holdfast.sources.restapi.kept.collector import open_collector
+from holdfast.sources.restapi.kept.latest import state
 from holdfast.sources.restapi.kept.members import details_label
 from holdfast.sources.restapi.project.sections import Data
 from holdfast.sources.restapi.records.documents import parse
@@ -98,6 +100,14 @@ def _follow_rule(
     label = details_label(rule)
     with contextlib.ExitStack() as closing:
         archive = closing.enter_context(open_archive(project.place))
+        by_url = rule.follow_mode == "url"
+        key = rule.follow_url_key if by_url else rule.follow_item_key
+        if key:
+            word = "follow_url_key" if by_url else "follow_item_key"
+            check_keys(
+                state(project, archive), [key], word=f"follow.{word}",
+                splitter=project.settings.splitter,
+            )  # fmt: skip
         collector = open_collector(
             project.place, label, keep=mode == CONTINUE, mode=mode,
             fingerprint=_fingerprint(project, rule), level=project.storage.level,

@@ -7,11 +7,12 @@ import contextlib
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.core.errors import FetchError, ProjectError
 from holdfast.core.progress import Silence
 from holdfast.sources.restapi.asking.session import Request, open_session
+from holdfast.sources.restapi.details.keys import check_keys
 from holdfast.sources.restapi.details.misses import Miss, Misses, Patience
 from holdfast.sources.restapi.details.window import spread
 from holdfast.sources.restapi.kept.archive import open_archive
@@ -79,6 +80,10 @@ def getfiles(
         raise ProjectError("the project has no [files] section", remedy="There are none to get.")
     with contextlib.ExitStack() as closing:
         archive = closing.enter_context(open_archive(project.place))
+        check_keys(
+            _batches(project, archive), project.files.keys, word="files.keys",
+            splitter=project.settings.splitter,
+        )  # fmt: skip
         shelf = closing.enter_context(open_shelf(project))
         misses = closing.enter_context(Misses(project.place.folder / "files_skipped.list"))
         wanted = closing.enter_context(contextlib.closing(wanted_files(project, archive)))
@@ -94,15 +99,18 @@ def wanted_files(project: Project, archive: Archive) -> Generator[Wanted, None, 
     """Every file that records name, in their order; the same may come again."""
     assert project.files is not None
     paths = [split_key(key, project.settings.splitter) for key in project.files.keys]
-    stored = followed(project)
-    batches = details(project, stored) if stored else state(project, archive)
-    for batch in batches:
+    for batch in _batches(project, archive):
         for record in batch:
             for path in paths:
                 for value in values_at(record, path):
                     named = isinstance(value, str | int) and not isinstance(value, bool)
                     if named and str(value).strip():
                         yield _wanted(project, project.files, str(value).strip())
+
+
+def _batches(project: Project, archive: Archive) -> Iterator[list[Any]]:
+    stored = followed(project)
+    return details(project, stored) if stored else state(project, archive)
 
 
 def _wanted(project: Project, files: Files, value: str) -> Wanted:
