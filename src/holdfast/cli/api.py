@@ -56,6 +56,7 @@ def create(
     verbose: Verbose = 0,  # noqa: ARG001 - taken wherever apibackuper takes it
 ) -> None:
     """Make a new project."""
+    from holdfast.core.errors import UsageError
     from holdfast.sources.restapi.project.create import create_project
 
     choices: dict[str, dict[str, object]] = {
@@ -70,6 +71,8 @@ def create(
         section: {word: value for word, value in values.items() if value is not None}
         for section, values in choices.items()
     }
+    if not name.strip():
+        raise UsageError("a project needs a name", remedy="Nothing was made.")
     file, fresh = create_project(Path(name), given, copy_of=config)
     out = output_of(json=json)
     if json:

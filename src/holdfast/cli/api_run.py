@@ -91,7 +91,8 @@ def run_and_report(
         display.wake()
         report = run_project(
             project, mode,
-            Orders(restart=restart, allow_empty=allow_empty, on_page=progress.take, log=log),
+            Orders(restart=restart, allow_empty=allow_empty, on_page=progress.take, log=log,
+                   say=display.say),
         )  # fmt: skip
     if out.json:
         out.message("summary", **_as_json(report))

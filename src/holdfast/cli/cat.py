@@ -53,7 +53,7 @@ def _content(opened: "Repository", kind: str, name: str) -> bytes:
     if kind in {"blob", "tree"}:
         return _blob(opened, kind, name)
     if kind == "snapshot":
-        snapshot, _ = choose(opened.snapshots(), name)
+        snapshot, _ = choose(opened.snapshots([]), name)
         return _pretty(opened.objects.load(FileKind.SNAPSHOT, snapshot.id))
     place = {
         "pack": FileKind.PACK,
@@ -88,7 +88,7 @@ def _blob(opened: "Repository", kind: str, name: str) -> bytes:
         raise ObjectNotFoundError(f"there is no {kind} {name}")
     if kind == "blob":
         raise UsageError("cat blob needs the whole name of a blob, 64 digits")
-    snapshot, path = choose(opened.snapshots(), name)
+    snapshot, path = choose(opened.snapshots([]), name)
     place = resolve(opened, snapshot.tree, os.fsencode(path))
     if place.tree is None:
         raise UsageError(f"{path} is no folder", remedy="Name a folder of the snapshot.")

@@ -55,7 +55,9 @@ def copy(
                 "the repositories cut files differently: what is backed up into both is not "
                 "deduplicated (`init --copy-chunker-params` makes one that does)"
             )
-        wanted = options.named_or_fitting(source.snapshots(), ids or [], chosen)
+        wanted = options.named_or_fitting(
+            repository.readable_snapshots(source, output), ids or [], chosen
+        )
         with (
             repository.locked(source, settings, output, refreshing=False) as source_lock,
             repository.locked(destination, settings, output, refreshing=False) as lock,

@@ -57,7 +57,7 @@ def diff(
         repository.opened(settings, output) as opened,
         repository.locked(opened, settings, output),
     ):
-        snapshots = list(opened.snapshots())
+        snapshots = repository.readable_snapshots(opened, output)
         before, first_tree = _tree(opened, snapshots, first)
         after, second_tree = _tree(opened, snapshots, second)
         output.said(f"comparing snapshot {before.short} to {after.short}:\n")

@@ -53,7 +53,9 @@ def dump(
         output.warn(f"{output.shown(path)}: {message}")
 
     with repository.opened(settings, output) as opened:
-        snapshot, below = choose(chosen.among_if_latest(opened.snapshots(), name), name)
+        snapshot, below = choose(
+            chosen.among_if_latest(repository.readable_snapshots(opened, output), name), name
+        )
         with repository.locked(opened, settings, output):
             top = resolve(opened, snapshot.tree, os.fsencode(below))
             if top.tree is None:

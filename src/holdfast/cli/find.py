@@ -73,7 +73,9 @@ def find(
         repository.opened(settings, output) as opened,
         repository.locked(opened, settings, output),
     ):
-        wanted = options.named_or_fitting(opened.snapshots(), snapshot or [], chosen)
+        wanted = options.named_or_fitting(
+            repository.readable_snapshots(opened, output), snapshot or [], chosen
+        )
         wanted.sort(key=lambda each: each.time, reverse=not reverse)
         if blob or tree or pack:
             names = tuple(patterns)

@@ -127,7 +127,7 @@ def forget(
     )
     by = options.parse_group_by(group_by)
     with repository.opened(settings, output) as opened:
-        everything = list(opened.snapshots())
+        everything = repository.readable_snapshots(opened, output)
         if ids:
             going = [snapshot.id for snapshot in options.named_or_fitting(everything, ids, chosen)]
             _tell_named(output, going, dry_run=dry_run)

@@ -56,7 +56,9 @@ def ls(
     output = Output(settings)
     chosen = options.Chosen.of(host, tag, path)
     with repository.opened(settings, output) as opened:
-        snapshot, below = choose(chosen.among_if_latest(opened.snapshots(), name), name)
+        snapshot, below = choose(
+            chosen.among_if_latest(repository.readable_snapshots(opened, output), name), name
+        )
         top = resolve(opened, snapshot.tree, os.fsencode(below))
         if top.tree is None:
             raise UsageError(f"{below} is no folder", remedy="Name a folder of the snapshot.")

@@ -14,8 +14,9 @@ from holdfast.core.errors import HoldfastError, UsageError
 from holdfast.core.units import parse_duration
 
 if TYPE_CHECKING:
+    from holdfast.repo.format.snapshot import Snapshot
     from holdfast.repo.lock import Lock
-    from holdfast.repo.repository import Repository
+    from holdfast.repo.repository import Refused, Repository
     from holdfast.store.contract import Store
     from holdfast.store.retry import Patience, Retry
 
@@ -206,3 +207,15 @@ def locked(
             lock.release()
         raise
     lock.release()
+
+
+def readable_snapshots(repository: "Repository", output: Output) -> "list[Snapshot]":
+    """All snapshots but damaged ones, which are named: one bad file hides no other."""
+    refused: list[Refused] = []
+    found = list(repository.snapshots(refused))
+    for each in refused:
+        output.warn(
+            f"snapshot {each.name[:8]} is left out: {each.error.message}; "
+            "`holdfast repair snapshots --forget` removes its file"
+        )
+    return found

@@ -113,7 +113,9 @@ def restore(
         workers=len(os.sched_getaffinity(0)),
     )
     with repository.opened(settings, output) as opened:
-        snapshot, folder = choose(chosen.among_if_latest(opened.snapshots(), name), name)
+        snapshot, folder = choose(
+            chosen.among_if_latest(repository.readable_snapshots(opened, output), name), name
+        )
         output.note(f"restoring {snapshot.short} of {snapshot.file.hostname} to {target}")
         with (
             repository.locked(opened, settings, output),

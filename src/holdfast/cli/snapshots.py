@@ -39,7 +39,9 @@ def snapshots(
     output = Output(settings)
     chosen = options.Chosen.of(host, tag, path)
     with repository.opened(settings, output) as opened:
-        found = options.named_or_fitting(opened.snapshots(), ids or [], chosen)
+        found = options.named_or_fitting(
+            repository.readable_snapshots(opened, output), ids or [], chosen
+        )
     by = options.parse_group_by(group_by)
     if latest > 0:
         found = _last_of_each(found, latest)

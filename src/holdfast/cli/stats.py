@@ -40,7 +40,9 @@ def stats(
         repository.locked(opened, settings, output),
         Meter(output) as meter,
     ):
-        wanted = options.named_or_fitting(opened.snapshots(), ids or [], chosen)
+        wanted = options.named_or_fitting(
+            repository.readable_snapshots(opened, output), ids or [], chosen
+        )
         result = count(
             opened,
             wanted,

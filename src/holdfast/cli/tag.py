@@ -45,7 +45,9 @@ def tag(
     ):
         changed = retag(
             opened,
-            options.named_or_fitting(opened.snapshots(), ids or [], chosen),
+            options.named_or_fitting(
+                repository.readable_snapshots(opened, output), ids or [], chosen
+            ),
             lock=lock,
             set_tags=None if set_tags is None else _names(set_tags),
             add=_names(add or ()),

@@ -185,7 +185,10 @@ def open_key(
     """
     names = sorted(item.name for item in store.list(FileKind.KEY))
     if not names:
-        raise NoRepositoryError(f"there is no key file in {store.address}")
+        raise NoRepositoryError(
+            f"there is no key file in {store.address}",
+            remedy="Bring one back from a copy: without it nobody can read these backups.",
+        )
     if hint:
         names.sort(key=lambda name: not name.startswith(hint))
     damaged: list[DamagedError] = []

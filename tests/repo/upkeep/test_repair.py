@@ -5,6 +5,7 @@ import random
 import pytest
 
 from holdfast.core.errors import HoldfastError
+from holdfast.core.ids import PackId
 from holdfast.core.progress import Silence
 from holdfast.core.secret import Secret
 from holdfast.repo.format.pack import BlobKind
@@ -269,3 +270,26 @@ def test_restic_accepts_what_was_repaired(story, exclusive, restic, tmp_path, re
     _index(reopen(repository, store), lock)
     lock.release()
     restic(tmp_path, "check", "--read-data")
+
+
+def test_what_is_left_of_a_pack_that_was_cut_short_is_saved(back_up_tree, kept, exclusive, reopen):
+    """I2, F3: a pack without its end gives up only what lay behind the cut."""
+    repository = Repository.init(MemoryStore(), Secret("x"))
+    tree = {b"data": {b"f%d" % n: File(random.Random(n).randbytes(60_000)) for n in range(8)}}
+    back_up_tree(repository, tree)
+    (name,) = _packs(repository, BlobKind.DATA)
+    content = repository.store.get(FileKind.PACK, name)
+    whole = next(blobs for pack, blobs in repository.index.by_pack() if pack.hex() == name)
+    readable = [blob for blob in whole if blob.offset + blob.length <= 250_000]
+    repository.store.remove(FileKind.PACK, name)
+    repository.store.put(FileKind.PACK, name, content[:250_000])
+    fresh = reopen(repository, repository.store)
+    report = repair_packs(
+        fresh, [PackId(bytes.fromhex(name))], lock=exclusive(fresh), progress=SILENCE, workers=0
+    )
+    assert len(readable) >= 4
+    assert report.saved == len(readable)
+    assert len(report.lost) == len(whole) - len(readable)
+    again = reopen(repository, repository.store)
+    for blob in readable:
+        assert again.load_blob(blob.id, BlobKind.DATA)

@@ -195,6 +195,18 @@ class _Mover:
                 )
             )
         except StoreError as error:
+            if error.retryable:
+                raise  # the store is in trouble, not the pack
+            if len(span.blobs) > 1:  # a pack cut short still has the blobs before the cut
+                return [
+                    failure
+                    for blob in span.blobs
+                    for failure in self._move_span(
+                        pack,
+                        _Span(blob.offset, blob.offset + blob.length, [blob]),
+                        compress=compress,
+                    )
+                ]
             return [(pack, blob.id, blob.kind, error.message) for blob in span.blobs]
         failures: list[tuple[bytes, bytes, int, str]] = []
         for blob in span.blobs:
