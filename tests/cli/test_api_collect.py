@@ -311,3 +311,42 @@ def test_a_key_in_the_address_is_never_shown(project, capsys, name):
         said = capsys.readouterr()
         assert "s3cr3t" not in said.out + said.err
         assert f"{name}=***&lang=en" in said.out
+
+
+def test_create_needs_a_name(here, capsys):
+    """An empty name would make the present folder a project."""
+    assert holdfast(["api", "create", ""]) == 1
+    assert "needs a name" in capsys.readouterr().err
+    assert list(here.iterdir()) == []
+
+
+def test_what_is_no_project_lists_every_name(here, capsys):
+    """All names that a project file may have are told."""
+    assert holdfast(["api", "info"]) == 1
+    said = capsys.readouterr().err
+    assert "holdfast.cfg" in said
+    assert "apibackuper.yml" in said
+
+
+def test_a_failing_command_is_quoted(project, capsys):
+    """What a command for a secret says on standard error is part of the error."""
+    file = project / "apibackuper.yaml"
+    (project / "token.py").write_text("import sys; sys.exit('the vault is shut')")
+    auth = f"auth:\n  type: bearer\n  token_command: {sys.executable} token.py\n"
+    file.write_text(file.read_text() + auth)
+    assert holdfast(["api", "run", "-p", str(project)]) == 1
+    said = capsys.readouterr().err
+    assert "the vault is shut" in said
+    assert "without a shell" in said
+
+
+def test_files_that_are_named_are_looked_at(project, capsys):
+    """A missing token file and a broken side file are found before any run."""
+    file = project / "apibackuper.yaml"
+    file.write_text(file.read_text() + "auth:\n  type: bearer\n  token_file: no.token\n")
+    assert holdfast(["api", "validate-config", "-p", str(project)]) == 1
+    assert "no.token cannot be read" in capsys.readouterr().err
+    (project / "no.token").write_text("abc")
+    (project / "follow_params.json").write_text("{")
+    assert holdfast(["api", "validate-config", "-p", str(project)]) == 1
+    assert "follow_params.json cannot be read as JSON" in capsys.readouterr().err

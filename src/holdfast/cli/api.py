@@ -91,6 +91,7 @@ def validate_config(
     verbose: Verbose = 0,
 ) -> None:
     """Find every mistake of a project's file, with its line."""
+    from holdfast.sources.restapi.asking.credentials import check_secret_files
     from holdfast.sources.restapi.asking.redact import public_url
     from holdfast.sources.restapi.asking.request import read_side_files
     from holdfast.sources.restapi.project.project import described, read_project
@@ -99,6 +100,9 @@ def validate_config(
     wrong = sorted([*reading.mistakes, *reading.unknown], key=lambda mistake: mistake.line)
     if reading.project is not None:
         read_side_files(reading.project)
+        reading.project.json_file("follow_params.json")
+        if reading.project.auth:
+            check_secret_files(reading.project.auth, reading.project.folder)
     out = output_of(json=json)
     if json:
         for kind, mistakes in (("mistake", wrong), ("note", reading.notes)):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from holdfast.sources.restapi.project.sections import Auth
 
 _COMMAND_LIMIT = 60.0
+_LAST_WORDS = 300
 _DEFAULT_HEADER = "X-API-Key"
 _EARLY = 30.0
 """Seconds before its end at which a token is renewed."""
@@ -54,6 +55,13 @@ def find_secret(auth: Auth, word: str, folder: Path) -> Secret | None:
     return None
 
 
+def check_secret_files(auth: Auth, folder: Path) -> None:
+    """Raises ProjectError for a file of a secret that is named and cannot be read."""
+    for word in ("password", "token", "api_key", "client_secret"):
+        if name := getattr(auth, f"{word}_file"):
+            _read(folder, name, word)
+
+
 def _read(folder: Path, name: str, word: str) -> str:
     path = folder / name
     if not path.is_file() and Path(name).is_file():
@@ -79,7 +87,13 @@ def _run(command: str, folder: Path, word: str) -> str:
         raise ProjectError(f"auth.{word}_command failed: {reason}") from None
     value = done.stdout.decode(errors="replace").strip()
     if done.returncode or not value:
-        raise ProjectError(f"auth.{word}_command gave no secret (exit code {done.returncode})")
+        words = done.stderr.decode(errors="replace").strip()[-_LAST_WORDS:]
+        said = f": {words}" if words else ""
+        raise ProjectError(
+            f"auth.{word}_command gave no secret (exit code {done.returncode}){said}",
+            remedy="Nothing was fetched. It runs without a shell; for pipes and variables write"
+            " sh -c '...'.",
+        )
     return value
 
 

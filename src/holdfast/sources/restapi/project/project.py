@@ -144,7 +144,7 @@ def find_file(folder: Path) -> Path:
             return file
     if found:
         return found[0]
-    raise NoProjectError(f"{folder} is not a project: it has no {', '.join(FILE_NAMES[:5:2])}")
+    raise NoProjectError(f"{folder} is not a project: it has none of {', '.join(FILE_NAMES)}")
 
 
 def read_project(folder: Path) -> Reading:
