@@ -6,9 +6,9 @@ import pytest
 
 from holdfast.core.outcome import Outcome
 from holdfast.sources.restapi.collecting.detect import detect_project
-from holdfast.sources.restapi.collecting.run import run_project
+from holdfast.sources.restapi.collecting.run import Orders, run_project
 from holdfast.testing.api_listing import Listing
-from holdfast.testing.api_server import on_page
+from holdfast.testing.api_server import on_page, too_many
 from holdfast.testing.loopback import json_reply
 
 
@@ -137,3 +137,13 @@ def test_nothing_but_the_same_page_is_said(api, workshop):
     report = run_project(project, "full")
     assert report.outcome is Outcome.PARTIAL
     assert any("all pages are alike" in note for note in report.notes)
+
+
+def test_a_wait_that_is_too_long_is_said_and_not_waited_for(api, workshop):
+    """A Retry-After of a day fails the page at once; request.retry.max_wait decides."""
+    serve(api, 95)
+    api.script("/items", too_many("86400"), when=on_page(3), forever=True)
+    said = []
+    report = run_project(workshop.project(), "full", Orders(say=said.append))
+    assert list(report.failed) == [3]
+    assert any("86400 s" in line for line in said)

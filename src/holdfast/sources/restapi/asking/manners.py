@@ -29,6 +29,8 @@ class Retrying:
     tries: int = DEFAULT_RETRIES
     first: float = 0.5
     longest: float = 60.0
+    patience: float = 3600.0
+    """The longest wait that an API may ask for."""
     growing: bool = True
     statuses: frozenset[int] = _TRANSIENT
 
@@ -103,6 +105,7 @@ def retrying_of(project: Project) -> Retrying:
         tries=int(plain.tries if tries is None else tries),
         first=plain.first if first is None else first,
         longest=_first(nested.max_delay, request.retry_max_delay) or plain.longest,
+        patience=nested.max_wait,
         growing=strategy != "fixed",
         statuses=_TRANSIENT | more,
     )

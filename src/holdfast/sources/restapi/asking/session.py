@@ -46,6 +46,8 @@ _UNAUTHORISED = 401
 _FORBIDDEN = 403
 _PARTIAL_CONTENT = 206
 _RANGE_REFUSED = 416
+_LONG_WAIT = 60.0
+"""Seconds; a longer wait is said in any case."""
 _THROTTLE_TRIES = 50
 """How often one request may be told to wait before that counts as failure."""
 
@@ -117,6 +119,7 @@ class Session:
         most: int,
         trusted: frozenset[str],
         log: Callable[[str], None],
+        say: Callable[[str], None],
     ) -> None:
         self.redactor = redactor
         self.traffic = Traffic()
@@ -128,6 +131,7 @@ class Session:
         self._trusted = trusted
         self._not_before = 0.0
         self._log = log
+        self._say = say
         self._ready = False
         self._begin = asyncio.Lock()
 
@@ -300,9 +304,15 @@ class Session:
                 return
 
     async def _rest(self, wait: float | None, failures: int, error: FetchError) -> None:
+        """Raises the error itself where the API asks for a longer wait than the project allows."""
         if wait is None:
             wait = self._retrying.delay(max(failures, 1))
         else:
+            if wait > self._retrying.patience:
+                self._say(f"{error.message}; it asks to wait {wait:.0f} s: not waited for")
+                raise error
+            if wait > _LONG_WAIT:
+                self._say(f"{error.message}; it asks to wait {wait:.0f} s")
             # everybody was told to wait, not only this request
             self._not_before = max(self._not_before, time.monotonic() + wait)
             wait += random.uniform(0, 0.1)  # noqa: S311 - spread, not secrecy
@@ -386,6 +396,7 @@ async def open_session(
     *,
     redactor: Redactor | None = None,
     log: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Session]:
     """A session with everything that the project says about requests, limits, retries and
     credentials.
@@ -399,7 +410,7 @@ async def open_session(
     async with AsyncClient(client_options(project, connections=most)) as client:
         yield Session(
             client, credentials, redactor, limits=limits_of(project), retrying=retrying_of(project),
-            most=most, trusted=trusted_origins(project), log=log,
+            most=most, trusted=trusted_origins(project), log=log, say=say,
         )  # fmt: skip
 
 

@@ -59,6 +59,8 @@ class Orders:
     allow_empty: bool = False
     on_page: Callable[[Tally, Traffic], None] = lambda _tally, _traffic: None
     log: Callable[[str], None] = lambda _line: None
+    say: Callable[[str], None] = lambda _line: None
+    """For what a person wants to know at once, such as a long wait."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -163,7 +165,7 @@ class _RunInProgress:
         begun = time.monotonic()
         side = await self._hooks.before_run(side)
         async with open_session(
-            self._project, redactor=_redactor(side), log=self._orders.log
+            self._project, redactor=_redactor(side), log=self._orders.log, say=self._orders.say
         ) as session:
             if self._project.rate_limit.requests_per_hour:
                 now = time.time_ns()

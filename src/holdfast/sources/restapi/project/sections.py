@@ -219,6 +219,7 @@ class RetryPolicy:
     backoff_strategy: str | None = key(choice("fixed", "exponential"))
     initial_delay: float | None = key(number())
     max_delay: float | None = key(number())
+    max_wait: float = key(number(), 3600.0)
     retry_on_status: tuple[int, ...] = key(statuses, ())
 
 
