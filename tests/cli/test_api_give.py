@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from holdfast.cli import api_give, main
-from holdfast.core.errors import DamagedError, PartialError, UsageError
+from holdfast.core.errors import DamagedError, HoldfastError, PartialError, UsageError
 from holdfast.testing.api_projects import store_run, write_project
 from holdfast.testing.api_server import ApiServer, ServedFile
 
@@ -160,3 +160,13 @@ def test_a_key_that_no_record_has_is_named(run, project, verb, word, wrong):
         run(verb)
     assert "they have id, name" in caught.value.message
     assert caught.value.exit_code == 3
+
+
+def test_a_missing_snapshot_is_told_from_a_missing_archive(run, project):
+    """Where the repository cannot be had, the error says that the archive is updated."""
+    file = project.folder / "apibackuper.yaml"
+    place = f'"storage_type": "repository", "repository": "{project.folder}/none"'
+    file.write_text(file.read_text().replace('"storage_type": "zip"', place))
+    with pytest.raises(HoldfastError) as caught:
+        run("getfiles")
+    assert caught.value.advice.startswith("The archive is updated; only its snapshot is missing.")

@@ -14,14 +14,14 @@ from holdfast.cli import repository
 from holdfast.cli.backup_report import BackupReport
 from holdfast.cli.output import Output
 from holdfast.cli.settings import Settings
-from holdfast.core.errors import PartialError, ProjectError
+from holdfast.core.errors import HoldfastError, PartialError, ProjectError
 from holdfast.core.outcome import Outcome
 from holdfast.core.secret import Secret
 
 if TYPE_CHECKING:
     from holdfast.repo.format.snapshot import Snapshot
     from holdfast.repo.repository import Repository
-    from holdfast.repo.saving.backup import BackupResult
+    from holdfast.repo.saving.backup import BackupOptions, BackupResult
     from holdfast.sources.restapi.project.project import Project
 
 
@@ -33,9 +33,7 @@ def keep_in_repository(project: "Project", output: Output) -> "BackupResult":
         NoRepositoryError, WrongPasswordError: it is not there, or does not open.
         PartialError: something of the archive could not be read; the rest is in the snapshot.
     """
-    from holdfast.repo.format.gotext import format_time
-    from holdfast.repo.saving.backup import BackupOptions, back_up
-    from holdfast.sources.restapi.giving.snapshot import ApiSource
+    from holdfast.repo.saving.backup import BackupOptions
 
     tag = f"api:{project.name}"
     chosen = BackupOptions(
@@ -46,6 +44,30 @@ def keep_in_repository(project: "Project", output: Output) -> "BackupResult":
         tags=(tag,),
         program_version=f"holdfast {__version__}",
     )
+    with _archive_is_kept():
+        result = _back_up(project, chosen, tag, output)
+    if result.outcome is Outcome.PARTIAL:
+        raise PartialError(f"{len(result.problems)} stored things of {tag} could not be read")
+    return result
+
+
+@contextmanager
+def _archive_is_kept() -> Iterator[None]:
+    """Says with any error that what was collected is in the archive."""
+    try:
+        yield
+    except HoldfastError as error:
+        error.advice = f"The archive is updated; only its snapshot is missing. {error.advice}"
+        raise
+
+
+def _back_up(
+    project: "Project", chosen: "BackupOptions", tag: str, output: Output
+) -> "BackupResult":
+    from holdfast.repo.format.gotext import format_time
+    from holdfast.repo.saving.backup import back_up
+    from holdfast.sources.restapi.giving.snapshot import ApiSource
+
     settings = repository_settings(project)
     with _opened(project, settings, output) as opened, closing(ApiSource(project)) as source:
         chosen = replace(chosen, parent=_newest(opened, tag))
@@ -57,8 +79,6 @@ def keep_in_repository(project: "Project", output: Output) -> "BackupResult":
             report.parent(chosen.parent)
             result = back_up(opened, source, chosen, observer=report, lock=lock)
         report.summary(result, dry_run=False, began=began, ended=format_time(opened.clock.now()))
-    if result.outcome is Outcome.PARTIAL:
-        raise PartialError(f"{len(result.problems)} stored things of {tag} could not be read")
     return result
 
 
