@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/engine.py [--rounds 5] [--only NAME ...] [--work DIR] [--json FILE]
 
 Every round does each operation with each tool, the one that went first going last the next time.
-Figures are medians over the rounds, ratios medians of the ratios within a round. No small file is deleted
-before the end: on some file systems a mass deletion slows down whatever creates files next.
+Figures are medians over the rounds, ratios medians of the ratios within a round. No small file is
+deleted before the end: on some file systems a mass deletion slows down whatever creates files next.
 """
 
 from __future__ import annotations

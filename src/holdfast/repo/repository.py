@@ -155,7 +155,7 @@ class Repository:
                 raise NoRepositoryError(f"there is no repository in {store.address}") from error
             raise NoRepositoryError(
                 f"the config file of the repository in {store.address} is gone",
-                remedy="Bring it back from a copy; its keys and backups are there. Make no new one.",
+                remedy="Bring it back from a copy: keys and backups are there. Make no new one.",
             ) from error
         opened = open_key(store, password, hint=key_hint, fits=lambda key: _opens(key, sealed))
         return cls.unlocked(
