@@ -118,7 +118,7 @@ def restore(
         )
         output.note(f"restoring {snapshot.short} of {snapshot.file.hostname} to {target}")
         with (
-            repository.locked(opened, settings, output),
+            repository.locked(opened, settings, output, refreshing=False) as lock,
             Meter(output, status=_status) as meter,
         ):
             report = give_back(
@@ -129,6 +129,7 @@ def restore(
                 options=wanted,
                 progress=meter,
                 on_change=_teller(output, meter),
+                lock=lock,
             )
         _tell(output, report, wanted, meter.elapsed)
     if report.failures:

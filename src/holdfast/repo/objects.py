@@ -28,6 +28,10 @@ NOUNS = {
     FileKind.INDEX: "index",
     FileKind.PACK: "pack",
 }
+_REMEDIES = {
+    FileKind.INDEX: "`holdfast repair index` writes it anew from the packs; the backups are there.",
+    FileKind.SNAPSHOT: "`holdfast repair snapshots --forget` removes it; others are untouched.",
+}
 
 
 class Objects:
@@ -67,13 +71,16 @@ class Objects:
         raw = self.store.get(kind, name)
         if kind is not FileKind.CONFIG and hashlib.sha256(raw).hexdigest() != name:
             raise DamagedError(
-                f"{NOUNS[kind]} {name[:SHORT_ID]} is damaged: its content does not match its name"
+                f"{NOUNS[kind]} {name[:SHORT_ID]} is damaged: its content does not match its name",
+                remedy=_REMEDIES.get(kind),
             )
         try:
             document = self.cipher.open(raw)
             return document if kind is FileKind.CONFIG else self._unpacked(document)
         except DamagedError as error:
-            raise DamagedError(f"{NOUNS[kind]} {name[:SHORT_ID]}: {error.message}") from error
+            raise DamagedError(
+                f"{NOUNS[kind]} {name[:SHORT_ID]}: {error.message}", remedy=_REMEDIES.get(kind)
+            ) from error
 
     def _unpacked(self, document: bytes) -> bytes:
         if not document or document[0] in _JSON_BEGINS:

@@ -215,6 +215,7 @@ def test_a_lost_root_among_others_is_partial(repository):
     result = _run(repository, MemorySource(TREE, [b"/data", b"/gone"]), observer=notes)
     assert result.outcome is Outcome.PARTIAL
     assert [problem.path for problem in notes.problems] == [b"/gone"]
+    assert result.snapshot.file.paths == ["/data"]
     assert _kept(repository, result) == FILES
 
 

@@ -10,6 +10,7 @@ since work inside changes their times and their modes may forbid it.
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from holdfast.core.progress import Progress
     from holdfast.repo.format.snapshot import Snapshot
     from holdfast.repo.format.tree import Node
+    from holdfast.repo.lock import Lock
     from holdfast.repo.processes import Message
     from holdfast.repo.repository import Repository
 
@@ -115,12 +117,13 @@ def restore(
     options: RestoreOptions | None = None,
     progress: Progress | None = None,
     on_change: Callable[[Change], None] | None = None,
+    lock: Lock | None = None,
 ) -> RestoreReport:
     """Restores a snapshot, or one folder of it, into the directory `target`, and writes nowhere
     else (I10).
 
     What cannot be restored is listed and the rest goes on. Running it again goes on where it was
-    stopped.
+    stopped. Call before any thread is started: it forks, and keeps `lock` fresh by itself.
 
     Raises:
         PathNotFoundError: the snapshot has no such folder.
@@ -150,10 +153,9 @@ def restore(
     )
     try:
         run = _Restore(repository, destination, options, progress, on_change)
-        return run.run(
-            top.tree,
-            _expected(snapshot) if subfolder == b"/" and not options.selection else (None, None),
-        )
+        whole = subfolder == b"/" and not options.selection
+        with run.working(lock):
+            return run.run(top.tree, _expected(snapshot) if whole else (None, None))
     finally:
         destination.close()
 
@@ -193,6 +195,25 @@ class _Restore:
         self._to_verify: dict[bytes, tuple[BlobId, list[bytes]]] = {}
         self._trees: dict[bytes, BlobId] = {}
 
+    @contextmanager
+    def working(self, lock: Lock | None) -> Iterator[None]:
+        """Workers for the whole run, forked before there is a thread that would forbid it."""
+        fillers: list[Filler] = []  # those of this process
+
+        def begin() -> Callable[[Message], Message]:
+            filler = Filler(self._repository, self._destination.another(), self._options)
+            fillers.append(filler)
+            return filler.work
+
+        self._workers = spread_work(self._repository.store, begin, workers=self._options.workers)
+        try:
+            with lock.refreshing() if lock else nullcontext():
+                yield
+        finally:
+            self._workers.close()
+            for filler in fillers:
+                filler.close()
+
     def run(self, tree: BlobId, expected: tuple[int | None, int | None]) -> RestoreReport:
         files, size = expected
         self._progress.stage("restoring", items=files, bytes=size)
@@ -223,7 +244,7 @@ class _Restore:
     # --- workers ----------------------------------------------------------------------------------
 
     def _spread(self, tasks: Iterator[Message]) -> None:
-        for answer in self._answers(tasks):
+        for answer in answers(self._workers, tasks):
             if answer[0] == "span":
                 _, number, written, trouble = answer
                 self._large.take(number, written, trouble)
@@ -237,22 +258,6 @@ class _Restore:
             if self._on_change or self._options.verify:
                 for action, path, size in added.changes:
                     self._changed(Action(action), path, size)
-
-    def _answers(self, tasks: Iterator[Message]) -> Iterator[Message]:
-        fillers: list[Filler] = []  # those of this process
-
-        def begin() -> Callable[[Message], Message]:
-            filler = Filler(self._repository, self._destination.another(), self._options)
-            fillers.append(filler)
-            return filler.work
-
-        spread = spread_work(self._repository.store, begin, workers=self._options.workers)
-        try:
-            yield from answers(spread, tasks)
-        finally:
-            spread.close()
-            for filler in fillers:
-                filler.close()
 
     def _changed(self, action: Action, path: bytes, size: int) -> None:
         if self._on_change:
@@ -436,7 +441,7 @@ class _Restore:
         )
         failed = {path for path, _ in self._tally.failures}
         verified = 0
-        for answer in self._answers(self._verify_tasks(failed)):
+        for answer in answers(self._workers, self._verify_tasks(failed)):
             checked = Tally().add(answer)
             self._tally.failures += checked.failures
             verified += checked.unchanged

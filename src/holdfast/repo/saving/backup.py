@@ -199,7 +199,7 @@ class _Run:
             )
         self.counts = Counts()
         self._problems: list[Problem] = []
-        self._roots_missing = 0
+        self._roots_missing: set[bytes] = set()
         self._batch: list[tuple[bytes, Facts]] = []
         self._batch_files: list[_Reserved] = []
         self._batch_bytes = self._batch_paths = 0
@@ -276,7 +276,7 @@ class _Run:
     def _finish_scan(self, top: Directory) -> None:
         self._send_batch()
         self._crew.flush()
-        if self._roots_missing >= len(self._source.roots):
+        if len(self._roots_missing) >= len(self._source.roots):
             named = ", ".join(_display(root) for root in self._source.roots) or "nothing"
             raise SourceMissingError(f"nothing of what was to be backed up is there: {named}")
         self._refuse_suddenly_empty(top)
@@ -306,7 +306,8 @@ class _Run:
             time=format_time(started if options.time is None else options.time),
             parent=options.parent.id if options.parent else None,
             tree=tree.hex(),
-            paths=[_display(root) for root in self._source.roots],
+            # Without those that are missing: rules must not take it for a newer one of the whole.
+            paths=[_display(r) for r in self._source.roots if r not in self._roots_missing],
             hostname=options.hostname,
             username=options.username,
             uid=options.uid,
@@ -337,7 +338,8 @@ class _Run:
     def _note(self, problem: Problem) -> None:
         self._problems.append(problem)
         self.counts.problems += 1
-        self._roots_missing += problem.root
+        if problem.root:
+            self._roots_missing.add(problem.path)
         self._observer.problem(problem)
 
     def _take(self, here: Directory, found: Found) -> Directory:
