@@ -355,3 +355,128 @@ class ExportError(HoldfastError):
     remedy = (
         "The archive is untouched and no partial file was left. Check the target and export again."
     )
+
+
+# --- server -------------------------------------------------------------------------------------
+# ----------------------
+
+
+class RecordNotFoundError(HoldfastError):
+    """The catalog has no such target, backup, user, ..."""
+
+    code = "not-found"
+    http_status = 404
+    remedy = "Nothing was changed. List what there is."
+
+
+class RecordExistsError(HoldfastError):
+    code = "exists"
+    http_status = 409
+    remedy = "Nothing was changed. Choose another name."
+
+
+class InvalidError(HoldfastError):
+    """Values that cannot be: `fields` says of each what is wrong, as (code, sentence)."""
+
+    code = "invalid"
+    http_status = 400
+    remedy = "Nothing was changed."
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        fields: dict[str, tuple[str, str]] | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.fields = fields or {}
+
+
+class StateError(HoldfastError):
+    """It cannot be done as things are now: recycling what is recycled, killing what has ended."""
+
+    code = "wrong-state"
+    http_status = 409
+    remedy = "Nothing was changed."
+
+
+class HeldError(StateError):
+    """A hold protects it, or something still needs it."""
+
+    code = "held"
+    remedy = "Nothing was deleted. A hold ends by itself at its date."
+
+
+class NotSignedInError(HoldfastError):
+    """No credentials, or none that are known."""
+
+    code = "not-signed-in"
+    http_status = 401
+    remedy = "Nothing was done. Sign in, or give the key."
+
+
+class WrongCredentialsError(NotSignedInError):
+    """Credentials were given, and they are wrong."""
+
+    code = "wrong-credentials"
+
+
+class DeniedError(HoldfastError):
+    """Known, but not allowed."""
+
+    code = "denied"
+    http_status = 403
+    remedy = "Nothing was done. Ask somebody whose role allows it."
+
+
+class TooManyGuessesError(HoldfastError):
+    code = "too-many-guesses"
+    http_status = 429
+    retryable = True
+    remedy = "Wait, then try again. The right credentials from another address go on working."
+
+
+class BusyError(HoldfastError):
+    """The server has as much to do as it may; nothing of the request was taken."""
+
+    code = "busy"
+    http_status = 503
+    retryable = True
+    remedy = "Nothing was changed. Try again in a little while."
+
+
+class CatalogError(HoldfastError):
+    """The catalog cannot be read or written."""
+
+    code = "catalog-failed"
+    http_status = 503
+    remedy = (
+        "Backups are untouched. `holdfast catalog rebuild` makes the catalog anew from the pools."
+    )
+
+
+class CatalogNewerError(CatalogError):
+    code = "catalog-newer"
+    remedy = "Nothing was changed. Run the newer Holdfast that wrote it."
+
+
+class DataFolderBusyError(LockedError):
+    code = "data-folder-busy"
+    remedy = "Another server works on this data folder. Stop that one first."
+
+
+class ConfigurationError(HoldfastError):
+    code = "configuration"
+    http_status = 500
+    remedy = "Nothing was started. Mend the configuration file."
+
+
+class DeposedError(HoldfastError):
+    """This process lost its lease: another goes on with its work."""
+
+    code = "deposed"
+    exit_code = 75
+    http_status = 503
+    retryable = True
+    remedy = "Nothing was committed here. The process starts anew by itself."

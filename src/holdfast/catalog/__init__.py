@@ -1,0 +1,1 @@
+"""What the server knows. Repositories are the truth; this is an index plus intentions."""

@@ -1,0 +1,198 @@
+"""Opening the catalog, and transactions on it. SQLite or PostgreSQL, the same everywhere above.
+
+A commit that has returned is durable (SQLite: WAL with synchronous FULL). Reading never waits for
+writing. Writers on SQLite queue up at BEGIN, not in the middle.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import create_engine, event, make_url, text
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
+
+from holdfast.catalog import tables
+from holdfast.catalog.rows import Rows
+from holdfast.core import records
+from holdfast.core.errors import CatalogError, RecordExistsError, StorageFullError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection, Engine
+    from sqlalchemy.engine import URL
+
+_WAIT = 30.0
+"""Seconds a writer waits for the one before."""
+
+
+class Transaction:
+    """The nouns of the catalog within one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def now(self) -> int:
+        """The database's own clock, nanoseconds since 1970: leases of all nodes go by it."""
+        if self.connection.dialect.name == "sqlite":
+            query = "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) * 1000000"
+        else:
+            query = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT) * 1000"
+        return int(self.connection.scalar(text(query)) or 0)
+
+    @cached_property
+    def pools(self) -> Rows[records.Pool]:
+        return Rows(self.connection, tables.pool, records.Pool)
+
+    @cached_property
+    def repositories(self) -> Rows[records.RepositoryRecord]:
+        return Rows(self.connection, tables.repository, records.RepositoryRecord)
+
+    @cached_property
+    def hosts(self) -> Rows[records.Host]:
+        return Rows(self.connection, tables.host, records.Host)
+
+    @cached_property
+    def targets(self) -> Rows[records.Target]:
+        return Rows(self.connection, tables.target, records.Target)
+
+    @cached_property
+    def backups(self) -> Rows[records.Backup]:
+        return Rows(self.connection, tables.backup, records.Backup)
+
+    @cached_property
+    def uploads(self) -> Rows[records.Upload]:
+        return Rows(self.connection, tables.upload, records.Upload)
+
+    @cached_property
+    def plans(self) -> Rows[records.Plan]:
+        return Rows(self.connection, tables.plan, records.Plan)
+
+    @cached_property
+    def tasks(self) -> Rows[records.Task]:
+        return Rows(self.connection, tables.task, records.Task)
+
+    @cached_property
+    def task_lines(self) -> Rows[records.TaskLine]:
+        return Rows(self.connection, tables.task_line, records.TaskLine)
+
+    @cached_property
+    def nodes(self) -> Rows[records.Node]:
+        return Rows(self.connection, tables.node, records.Node)
+
+    @cached_property
+    def leases(self) -> Rows[records.Lease]:
+        return Rows(self.connection, tables.lease, records.Lease)
+
+    @cached_property
+    def users(self) -> Rows[records.User]:
+        return Rows(self.connection, tables.user, records.User)
+
+    @cached_property
+    def tokens(self) -> Rows[records.Token]:
+        return Rows(self.connection, tables.token, records.Token)
+
+    @cached_property
+    def accounts(self) -> Rows[records.Account]:
+        return Rows(self.connection, tables.account, records.Account)
+
+    @cached_property
+    def sessions(self) -> Rows[records.Session]:
+        return Rows(self.connection, tables.session, records.Session)
+
+    @cached_property
+    def guesses(self) -> Rows[records.Guess]:
+        return Rows(self.connection, tables.guess, records.Guess)
+
+    @cached_property
+    def audit(self) -> Rows[records.AuditRecord]:
+        return Rows(self.connection, tables.audit, records.AuditRecord)
+
+    @cached_property
+    def settings(self) -> Rows[records.Setting]:
+        return Rows(self.connection, tables.setting, records.Setting)
+
+
+class Catalog:
+    """One open catalog; safe for threads. `url` is SQLAlchemy's; a bare path is SQLite."""
+
+    def __init__(self, url: str, *, pool_size: int = 8) -> None:
+        self.url = _full(url)
+        self.engine = _engine(self.url, pool_size)
+
+    @property
+    def embedded(self) -> bool:
+        return self.engine.dialect.name == "sqlite"
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """A transaction that sees one moment and changes nothing."""
+        with _told(), self.engine.connect() as connection, connection.begin():
+            yield Transaction(connection)
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """Durable when it ends; undone where it raises.
+
+        Raises:
+            RecordExistsError: a value that must be unique is taken.
+            StorageFullError, CatalogError
+        """
+        with (
+            _told(),
+            self.engine.connect().execution_options(writes=True) as connection,
+            connection.begin(),
+        ):
+            yield Transaction(connection)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _full(url: str) -> URL:
+    if "://" not in url:
+        url = f"sqlite:///{url}"
+    parsed = make_url(url)
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    return parsed
+
+
+def _engine(url: URL, pool_size: int) -> Engine:
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True)
+    engine = create_engine(url, pool_size=pool_size, connect_args={"timeout": _WAIT})
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # transactions begin where we say, see below
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("writes")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """The library's errors in our words."""
+    try:
+        yield
+    except IntegrityError as error:
+        raise RecordExistsError(f"the catalog refuses: {_first_line(error)}") from error
+    except OperationalError as error:
+        if "disk is full" in str(error.orig):
+            raise StorageFullError("the disk that holds the catalog is full") from error
+        raise CatalogError(f"the catalog does not answer: {_first_line(error)}") from error
+    except DatabaseError as error:
+        raise CatalogError(f"the catalog cannot be used: {_first_line(error)}") from error
+
+
+def _first_line(error: DatabaseError) -> str:
+    return str(error.orig).splitlines()[0]

@@ -1,0 +1,121 @@
+"""Rows as values: one noun's table read and written through its record type."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields, replace
+from enum import EnumType
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, get_type_hints
+
+from sqlalchemy import ColumnElement, delete, func, insert, select, update
+
+from holdfast.core.errors import RecordNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import Connection, Table
+
+
+class Record(Protocol):
+    @property
+    def id(self) -> int: ...
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+T = TypeVar("T", bound=Record)
+
+
+class Rows(Generic[T]):
+    """The rows of one table within one transaction."""
+
+    def __init__(self, connection: Connection, table: Table, record: type[T]) -> None:
+        self.connection = connection
+        self.table = table
+        self.record = record
+        self._enums = _enums(record)
+
+    def of(self, row: Any) -> T:
+        values = dict(row._mapping)  # noqa: SLF001  the library's own name for it
+        for name, kind in self._enums:
+            values[name] = kind(values[name])
+        return self.record(**values)
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def find(self, **equal: Any) -> T | None:
+        """The one row with these values, None where there is none."""
+        row = self.connection.execute(select(self.table).where(*self._where(equal))).first()
+        return None if row is None else self.of(row)
+
+    def get(self, id_: int) -> T:
+        """Raises RecordNotFoundError."""
+        found = self.find(id=id_)
+        if found is None:
+            raise RecordNotFoundError(f"there is no {self.table.name} {id_}")
+        return found
+
+    def all(
+        self,
+        *conditions: ColumnElement[bool],
+        order: Sequence[ColumnElement[Any]] = (),
+        limit: int | None = None,
+        offset: int = 0,
+        **equal: Any,
+    ) -> Sequence[T]:
+        """Rows in the order given, by `id` where none is."""
+        query = select(self.table).where(*conditions, *self._where(equal))
+        query = query.order_by(*(order or (self.table.c.id,))).limit(limit).offset(offset)
+        return [self.of(row) for row in self.connection.execute(query)]
+
+    def count(self, *conditions: ColumnElement[bool], **equal: Any) -> int:
+        query = select(func.count()).select_from(self.table)
+        return self.connection.scalar(query.where(*conditions, *self._where(equal))) or 0
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    def add(self, record: T) -> T:
+        """Inserts; the same value with its new `id`.
+
+        Raises:
+            RecordExistsError: a unique value is taken (raised where the transaction is).
+        """
+        values = self._values(record)
+        result = self.connection.execute(insert(self.table).values(values))
+        assert result.inserted_primary_key is not None
+        return replace(record, id=result.inserted_primary_key[0])
+
+    def add_all(self, records: Iterable[T]) -> None:
+        values = [self._values(record) for record in records]
+        if values:
+            self.connection.execute(insert(self.table), values)
+
+    def change(self, id_: int, **values: Any) -> bool:
+        """Sets columns of one row; False where there is no such row."""
+        return self.change_where(self.table.c.id == id_, **values) > 0
+
+    def change_where(self, *conditions: ColumnElement[bool], **values: Any) -> int:
+        """Sets columns of every row that fits; how many."""
+        return self.connection.execute(
+            update(self.table).where(*conditions).values(**values)
+        ).rowcount
+
+    def remove(self, *conditions: ColumnElement[bool], **equal: Any) -> int:
+        """Deletes what fits; how many. At least one condition."""
+        where = [*conditions, *self._where(equal)]
+        assert where, "a condition is needed to delete"
+        return self.connection.execute(delete(self.table).where(*where)).rowcount
+
+    def _where(self, equal: dict[str, Any]) -> list[ColumnElement[bool]]:
+        return [self.table.c[name] == value for name, value in equal.items()]
+
+    def _values(self, record: T) -> dict[str, Any]:
+        values = asdict(record)
+        if not record.id:
+            del values["id"]
+        return dict(values)
+
+
+def _enums(record: type[Any]) -> list[tuple[str, EnumType]]:
+    hints = get_type_hints(record)
+    return [(f.name, hints[f.name]) for f in fields(record) if isinstance(hints[f.name], EnumType)]

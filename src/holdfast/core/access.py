@@ -1,0 +1,125 @@
+"""Who may do what: the one table of it. `service` asks here, once for each act."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from holdfast.core.records import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Verb(StrEnum):
+    """Acts that need a right. `noun.verb`; the noun's name is that of the module in `service`."""
+
+    BACKUP_LIST = "backup.list"
+    BACKUP_READ = "backup.read"
+    BACKUP_CREATE = "backup.create"
+    BACKUP_CHANGE = "backup.change"
+    BACKUP_DELETE = "backup.delete"
+    BACKUP_RESTORE = "backup.restore"
+    BACKUP_VERIFY = "backup.verify"
+    TARGET_LIST = "target.list"
+    TARGET_CHANGE = "target.change"
+    TARGET_DELETE = "target.delete"
+    POOL_LIST = "pool.list"
+    POOL_CHANGE = "pool.change"
+    POOL_MAINTAIN = "pool.maintain"
+    HOST_LIST = "host.list"
+    HOST_CHANGE = "host.change"
+    HOST_STORE = "host.store"
+    """writing into one's own repository over /restic/"""
+    PLAN_LIST = "plan.list"
+    PLAN_CHANGE = "plan.change"
+    TASK_LIST = "task.list"
+    TASK_CONTROL = "task.control"
+    USER_LIST = "user.list"
+    USER_CHANGE = "user.change"
+    TOKEN_CHANGE = "token.change"  # noqa: S105  a verb
+    ACCOUNT_CHANGE = "account.change"
+    SETTING_READ = "setting.read"
+    SETTING_CHANGE = "setting.change"
+    APPLICATION_BACKUP = "application.backup"
+    APPLICATION_RESTORE = "application.restore"
+    AUDIT_READ = "audit.read"
+    METRICS_READ = "metrics.read"
+    SELF = "self"
+    """what every signed-in person may: a token for oneself, one's own password"""
+
+
+_SEES = frozenset(
+    {
+        Verb.BACKUP_LIST, Verb.TARGET_LIST, Verb.POOL_LIST, Verb.HOST_LIST, Verb.PLAN_LIST,
+        Verb.TASK_LIST, Verb.SETTING_READ, Verb.METRICS_READ, Verb.SELF,
+    }
+)  # fmt: skip
+
+RIGHTS: Mapping[Role, frozenset[Verb]] = {
+    Role.SUPERUSER: frozenset(Verb),
+    Role.SUPERVISOR: _SEES | {Verb.AUDIT_READ, Verb.USER_LIST},
+    Role.ADMINISTRATOR: _SEES
+    | {
+        Verb.BACKUP_READ, Verb.BACKUP_CREATE, Verb.BACKUP_CHANGE, Verb.BACKUP_DELETE,
+        Verb.BACKUP_RESTORE, Verb.BACKUP_VERIFY, Verb.HOST_CHANGE, Verb.PLAN_CHANGE,
+        Verb.TARGET_CHANGE, Verb.TASK_CONTROL,
+    },
+    Role.MAINTAINER: _SEES
+    | {
+        Verb.POOL_CHANGE, Verb.POOL_MAINTAIN, Verb.BACKUP_VERIFY, Verb.BACKUP_DELETE,
+        Verb.TASK_CONTROL,
+    },
+    Role.STRATEGY_ADMINISTRATOR: _SEES | {Verb.PLAN_CHANGE, Verb.TARGET_CHANGE},
+    Role.USER: frozenset({Verb.SELF}),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a principal is narrowed to. None: no narrowing."""
+
+    targets: frozenset[int] | None = None
+    hosts: frozenset[int] | None = None
+    pools: frozenset[int] | None = None
+    faces: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who asks: a person, a key, an account, a host, or the server itself."""
+
+    name: str
+    """as the audit shows it: `user:anna`, `account:Y21R3P`, `api-key`, `host:web1`, `shell`"""
+    rights: frozenset[Verb] = frozenset()
+    user_id: int | None = None
+    role: Role | None = None
+    scope: Scope = field(default_factory=Scope)
+    address: str = ""
+    signed_in: bool = True
+
+    def may(
+        self,
+        verb: Verb,
+        *,
+        target: int | None = None,
+        host: int | None = None,
+        pool: int | None = None,
+    ) -> bool:
+        """A narrowed principal may only what names a thing within its scope."""
+        return verb in self.rights and all(
+            allowed is None or thing in allowed
+            for allowed, thing in (
+                (self.scope.targets, target),
+                (self.scope.hosts, host),
+                (self.scope.pools, pool),
+            )
+        )
+
+
+ANONYMOUS = Principal("anonymous", signed_in=False)
+SHELL = Principal("shell", frozenset(Verb), role=Role.SUPERUSER)
+"""Whoever can open the data folder: the administration commands."""
+SERVER = Principal("server", frozenset(Verb), role=Role.SUPERUSER)
+"""Tasks that a plan started."""

@@ -1,0 +1,442 @@
+"""What a server knows: one value for each noun, as the catalog keeps it and `service` hands it up.
+
+Times are nanoseconds since 1970 UTC; None or 0 where there is none, as each field says. `id` is the
+number of the row, 0 before it has one; `uid` is the name by which the outside knows it. JSON fields
+hold plain data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+Json = dict[str, Any]
+
+
+# --- where backups are kept -----------------------------------------------------------------------
+
+
+class PoolKind(StrEnum):
+    REPOSITORY = "repository"
+    PLAIN = "plain"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """`locations`: directories or store addresses; new repositories go where most is free."""
+
+    id: int = 0
+    name: str
+    kind: PoolKind = PoolKind.REPOSITORY
+    locations: list[str]
+    options: Json = field(default_factory=dict)
+    """quota (bytes), append_only, credentials (sealed), task_limit"""
+    note: str = ""
+    created: int = 0
+
+
+class Custody(StrEnum):
+    """Who holds the key."""
+
+    SERVER = "server"
+    CLIENT = "client"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepositoryRecord:
+    """A repository of a pool: the server's own (`host_id` None) or that of one host.
+
+    `snapshots`, `newest`, `digest`: what was seen last, to notice when a store goes back in time.
+    """
+
+    id: int = 0
+    pool_id: int
+    host_id: int | None = None
+    location: str
+    repository_uid: str = ""
+    """its own id from its config; empty until it is known"""
+    custody: Custody = Custody.SERVER
+    sealed_key: str = ""
+    """the master key, sealed by the server's; empty where the client holds it"""
+    created: int = 0
+    snapshots: int = 0
+    newest: str = ""
+    digest: str = ""
+    stored: int = 0
+    """bytes"""
+    checked: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    id: int = 0
+    name: str
+    note: str = ""
+    created: int = 0
+    seen: int | None = None
+    facts: Json = field(default_factory=dict)
+
+
+# --- what is kept ---------------------------------------------------------------------------------
+
+
+class Face(StrEnum):
+    """Who made a target; its name rules are those of that face."""
+
+    HOLDFAST = "holdfast"
+    BACKUPCHAN = "backupchan"
+    RESTBACKUP = "restbackup"
+    APPLICATION = "application"
+    RESTIC = "restic"
+    RUBACKUP = "rubackup"
+
+
+class Shape(StrEnum):
+    SINGLE = "single"
+    """one stream a backup"""
+    MULTI = "multi"
+    """a tree of files a backup"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A named series of backups with one keep rule."""
+
+    id: int = 0
+    uid: str
+    name: str
+    face: Face = Face.HOLDFAST
+    shape: Shape = Shape.SINGLE
+    pool_id: int
+    host_id: int | None = None
+    location: str = ""
+    """as it was given"""
+    folder: str = ""
+    """in a plain pool: where its files lie, relative to the pool"""
+    name_template: str | None = None
+    alias: str | None = None
+    tags: list[str] = field(default_factory=list)
+    deduplicate: bool = False
+    """whole backups: the newest copy stays"""
+    keep: Json = field(default_factory=dict)
+    """the keep rule, see `core.keeping`"""
+    source: Json = field(default_factory=dict)
+    """what plans back up"""
+    created: int = 0
+    proven: int | None = None
+    """when a backup of it was last restored and compared"""
+
+
+class BackupState(StrEnum):
+    KEPT = "kept"
+    RECYCLED = "recycled"
+    """in the recycle bin"""
+    GONE = "gone"
+    """deleted: readers do not see it; its bytes go with the next prune"""
+
+
+class Made(StrEnum):
+    """How a backup was made; it restores alone in any case."""
+
+    FULL = "full"
+    INCREMENTAL = "incremental"
+    DIFFERENTIAL = "differential"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backup:
+    """One kept thing. It lies in `repository_id` as `snapshot`, or in a plain pool at `path`."""
+
+    id: int = 0
+    uid: str
+    target_id: int
+    pool_id: int
+    repository_id: int | None = None
+    snapshot: str = ""
+    path: str = ""
+    name: str
+    """as its face knows it"""
+    size: int = 0
+    """bytes of content"""
+    stored: int = 0
+    """bytes that it added to the storage"""
+    files: int = 1
+    sha256: str = ""
+    """of the content; of a tree: of its names and the digests of its files"""
+    created: int
+    """as it is shown; a face may move it (tests age backups)"""
+    received: int
+    """by this server's clock when it was acknowledged; retention looks at this only"""
+    manual: bool = True
+    state: BackupState = BackupState.KEPT
+    recycled: int | None = None
+    hold_until: int | None = None
+    """immutable until then"""
+    made: Made = Made.FULL
+    parent_id: int | None = None
+    proven: int | None = None
+    damaged: str = ""
+    """what a verification found; empty where nothing"""
+    flags: str = ""
+    """what is odd about it: a claimed time far off, a sudden shrink"""
+    facts: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """An upload in several requests, by file; survives a restart."""
+
+    id: int = 0
+    target_id: int
+    manual: bool = True
+    created: int
+    touched: int
+    files: list[Json] = field(default_factory=list)
+    """path, name, uploaded, and what the keeper needs to find it again"""
+
+
+# --- work -----------------------------------------------------------------------------------------
+
+
+class TaskState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSED = "paused"
+    SUCCEEDED = "succeeded"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        return self not in {TaskState.QUEUED, TaskState.RUNNING, TaskState.PAUSED}
+
+
+class Wanted(StrEnum):
+    """What a person wants of a task; looked at when its body starts."""
+
+    RUN = "run"
+    PAUSED = "paused"
+    KILLED = "killed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One unit of work in the queue.
+
+    `token` grows with each start of the body: whoever holds an older one cannot commit.
+    `generation` grows with each enqueueing; the durable engine knows the task as
+    `<id>.<generation>`.
+    """
+
+    id: int = 0
+    kind: str
+    state: TaskState = TaskState.QUEUED
+    wanted: Wanted = Wanted.RUN
+    priority: int = 100
+    """1 is first"""
+    pool_id: int | None = None
+    target_id: int | None = None
+    backup_id: int | None = None
+    host_id: int | None = None
+    plan_id: int | None = None
+    actor: str = ""
+    """who asked for it"""
+    spec: Json = field(default_factory=dict)
+    progress: Json = field(default_factory=dict)
+    """done, total, unit, rate, eta, current"""
+    outcome: Json = field(default_factory=dict)
+    """code, message, remedy, and what the kind reports"""
+    created: int
+    due: int
+    started: int | None = None
+    ended: int | None = None
+    attempt: int = 0
+    generation: int = 1
+    token: int = 0
+    holder: str = ""
+    """the node incarnation that runs it"""
+    committed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskLine:
+    id: int = 0
+    task_id: int
+    at: int
+    level: str = "info"
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """When to do what. `kind` is that of the tasks it makes."""
+
+    id: int = 0
+    uid: str
+    name: str
+    kind: str
+    target_id: int | None = None
+    pool_id: int | None = None
+    spec: Json = field(default_factory=dict)
+    cron: str = ""
+    """five fields; empty where `every` says"""
+    every: int = 0
+    """seconds; 0 where `cron` says"""
+    zone: str = "UTC"
+    enabled: bool = True
+    next_at: int | None = None
+    last_at: int | None = None
+    rev: int = 0
+    priority: int = 100
+    created: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One start of a process; `name#number`. Times by the database's clock."""
+
+    id: int = 0
+    name: str
+    number: int
+    role: str = "worker"
+    beat: int
+    state: str = "live"
+    """live, reaping, dead"""
+    reaper: str = ""
+    reap_until: int = 0
+    started: int = 0
+    facts: Json = field(default_factory=dict)
+
+    @property
+    def incarnation(self) -> str:
+        return f"{self.name}#{self.number}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """One holder at a time of something with a name."""
+
+    id: int = 0
+    name: str
+    holder: str
+    token: int
+    until: int
+
+
+# --- who ------------------------------------------------------------------------------------------
+
+
+class Role(StrEnum):
+    SUPERUSER = "superuser"
+    SUPERVISOR = "supervisor"
+    ADMINISTRATOR = "administrator"
+    MAINTAINER = "maintainer"
+    STRATEGY_ADMINISTRATOR = "strategy_administrator"
+    USER = "user"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    id: int = 0
+    uid: str
+    """15 lower-case letters and digits"""
+    name: str
+    email: str | None = None
+    role: Role = Role.USER
+    password_hash: str
+    token_key: str
+    """changes with the password; a token signed under an older one is void"""
+    verified: bool = True
+    disabled: bool = False
+    created: int = 0
+    updated: int = 0
+
+
+class TokenKind(StrEnum):
+    API_KEY = "api-key"
+    """the Backup-chan face's; there is one"""
+    PERSONAL = "personal"
+    HOST = "host"
+    """stock restic's or an agent's password"""
+    CONSOLE = "console"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """A secret given out; only its digest is kept."""
+
+    id: int = 0
+    uid: str
+    kind: TokenKind
+    name: str = ""
+    digest: str
+    """SHA-256 in hexadecimal; the secret has 256 bits, so no slow hash is needed"""
+    scope: Json = field(default_factory=dict)
+    """verbs, hosts, pools; empty: all that its owner may"""
+    user_id: int | None = None
+    host_id: int | None = None
+    created: int = 0
+    expires: int | None = None
+    used: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """A RestBackup account: the user name of an access URL and a space of its own."""
+
+    id: int = 0
+    name: str
+    label: str = ""
+    digest: str
+    """of the access URL's password (95 bits at random)"""
+    keep_days: int = 365
+    target_id: int
+    created: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A browser's way to an account, for a time."""
+
+    id: int = 0
+    digest: str
+    account_id: int
+    created: int
+    expires: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guess:
+    """Wrong credentials of one account or address."""
+
+    id: int = 0
+    key: str
+    wrong: int
+    last: int
+    blocked_until: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRecord:
+    """One security-relevant act. `digest` covers the record and the digest before it."""
+
+    id: int = 0
+    at: int
+    actor: str
+    address: str = ""
+    verb: str
+    subject: str = ""
+    outcome: str = "allowed"
+    detail: Json = field(default_factory=dict)
+    previous: str = ""
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    id: int = 0
+    name: str
+    value: Any = None
+    rev: int = 0

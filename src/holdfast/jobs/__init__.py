@@ -1,0 +1,4 @@
+"""The durable engine behind eight verbs: submit, cancel, resume, list, report, lease, sweep, collect.
+
+It knows no kind of task: bodies are registered from above.
+"""

@@ -1,0 +1,1 @@
+"""Every verb of the product once, one module for each noun: authorise, act, audit."""
