@@ -1,4 +1,3 @@
-"""The durable engine behind eight verbs: submit, cancel, resume, list, report, lease, sweep, collect.
-
-It knows no kind of task: bodies are registered from above.
+"""The durable engine behind eight verbs: submit, cancel, resume, list, report, lease, sweep and
+collect. It knows no kind of task: bodies are registered from above.
 """

@@ -1,0 +1,1 @@
+"""The two ways of keeping a backup, behind the same few verbs."""

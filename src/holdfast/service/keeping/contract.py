@@ -1,0 +1,163 @@
+"""What every way of keeping offers: put a stream or a tree, open, list, delete, verify.
+
+A keeper knows storage and nothing of catalogs and rights. Whatever it acknowledges is durable (I1)
+and carries its own facts, so that a catalog can be made anew from it (I7).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
+
+    from holdfast.core.records import Backup, Json, Target
+
+Buffer = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be kept, as it is known when its first byte arrives."""
+
+    uid: str
+    target: Target
+    name: str
+    received: int
+    """by this server's clock, when the upload began; nanoseconds since 1970"""
+    manual: bool = True
+    facts: Json = field(default_factory=dict)
+    """kept with the backup; small, no secrets"""
+    size: int | None = None
+    """announced bytes, where they are"""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is durable now."""
+
+    size: int
+    stored: int
+    files: int
+    sha256: str
+    repository_id: int | None = None
+    snapshot: str = ""
+    path: str = ""
+
+
+class Incoming(Protocol):
+    """One stream on its way in. Belongs to one caller at a time; memory is bounded."""
+
+    def offer(self, piece: Buffer) -> Future[None] | None:
+        """Takes a piece over (it is copied). A future where the caller must wait for it before the
+        next piece; never blocks.
+        """
+        ...
+
+    def write(self, piece: Buffer) -> None:
+        """The same, blocking.
+
+        Raises:
+            StorageFullError, StoreError: it cannot be kept; the upload is over.
+        """
+        ...
+
+    def finish(self) -> Future[Kept]:
+        """Ends the stream; done when all is durable and recorded."""
+        ...
+
+    def abandon(self) -> None:
+        """Forgets it; nothing of it will be seen by anybody. May be called at any time, again
+        too.
+        """
+        ...
+
+
+class IncomingTree(Protocol):
+    """Files on their way in that make one backup together. Paths are relative, with slashes."""
+
+    def file(self, path: bytes, *, mode: int = 0o644, mtime: int = 0) -> Incoming: ...
+
+    def directory(self, path: bytes, *, mode: int = 0o755, mtime: int = 0) -> None: ...
+
+    def symlink(self, path: bytes, target: bytes, *, mtime: int = 0) -> None: ...
+
+    def finish(self) -> Future[Kept]: ...
+
+    def abandon(self) -> None: ...
+
+
+class Outgoing(Protocol):
+    """Content on its way out."""
+
+    size: int | None
+    """bytes; None where nobody can know before the end"""
+    modified: int
+
+    def pieces(self, start: int = 0, length: int | None = None) -> Iterator[Buffer]:
+        """Authenticated bytes in order; closing the iterator ends everything behind it.
+
+        Raises:
+            DamagedError, UnreadableError, StoreError: in the middle, where it shows there.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One file or directory of a backup."""
+
+    path: str
+    kind: str
+    size: int
+    modified: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    good: bool
+    bytes: int
+    damaged: tuple[str, ...] = ()
+    """paths, with what is wrong"""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundBackup:
+    """A backup as its storage tells it; what the catalog is rebuilt from."""
+
+    order: Order
+    kept: Kept
+
+
+class Keeper(Protocol):
+    """`record` is called with backups that have become durable, before their futures are done: one
+    call for all that were committed together. Where it raises, none of them is acknowledged.
+    """
+
+    def begin(self, order: Order) -> Incoming: ...
+
+    def begin_tree(self, order: Order) -> IncomingTree: ...
+
+    def open(self, backup: Backup) -> Outgoing:
+        """The content of a backup of one stream."""
+        ...
+
+    def archive(self, backup: Backup, format_: str, *, top: str = "") -> Outgoing:
+        """A backup of a tree as one file: tar, tar.xz, tar.gz, zip; below a folder `top`."""
+        ...
+
+    def entries(self, backup: Backup) -> Iterator[Listed]: ...
+
+    def open_path(self, backup: Backup, path: str) -> Outgoing: ...
+
+    def delete(self, backup: Backup) -> None:
+        """Gone for every reader when this returns; again is no error."""
+        ...
+
+    def verify(self, backup: Backup, progress: Callable[[int], None]) -> Verified:
+        """Reads every byte."""
+        ...
+
+    def found(self) -> Iterator[FoundBackup]: ...
