@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from concurrent.futures import Future
 
+    from holdfast.core.errors import HoldfastError
     from holdfast.core.records import Backup, Json, Target
 
 Buffer = bytes | bytearray | memoryview
@@ -45,6 +46,18 @@ class Kept:
     repository_id: int | None = None
     snapshot: str = ""
     path: str = ""
+
+
+class Recorder(Protocol):
+    """Writes down in the catalog what has become durable, before its futures are done."""
+
+    def __call__(self, group: Sequence[tuple[Order, Kept]]) -> Mapping[str, HoldfastError]:
+        """One call, one transaction, for all that were committed together. By `Order.uid`: those
+        that are refused (their name was taken meanwhile): the keeper deletes them and their future
+        fails with the error. Where the call itself raises, nothing of the group is acknowledged;
+        what is stored then is found and recorded at the next start (`Keeper.found`).
+        """
+        ...
 
 
 class Incoming(Protocol):
@@ -132,9 +145,7 @@ class FoundBackup:
 
 
 class Keeper(Protocol):
-    """`record` is called with backups that have become durable, before their futures are done: one
-    call for all that were committed together. Where it raises, none of them is acknowledged.
-    """
+    """Made with a `Recorder`, see there."""
 
     def begin(self, order: Order) -> Incoming: ...
 
