@@ -167,6 +167,12 @@ class Keeper(Protocol):
         """Gone for every reader when this returns; again is no error."""
         ...
 
+    def move(self, backup: Backup, *, recycled: bool) -> None:
+        """Into the recycle bin or out of it, where that is a place (plain pools); again is no
+        error.
+        """
+        ...
+
     def verify(self, backup: Backup, progress: Callable[[int], None]) -> Verified:
         """Reads every byte."""
         ...
