@@ -244,6 +244,35 @@ class WorkerDiedError(HoldfastError):
     )
 
 
+# --- streams into and out of a server -----------------------------------------------------------
+# ----------------------
+
+
+class ClosedError(HoldfastError):
+    """Something was asked of a stream that was abandoned, or of a part that is shutting down."""
+
+    code = "closed"
+    http_status = 503
+    retryable = True
+    remedy = "Nothing of it was kept. Send it again."
+
+
+class NameRefusedError(HoldfastError):
+    """A name that came with an upload is not one that a file below it can have."""
+
+    code = "name-refused"
+    http_status = 400
+    remedy = "Nothing was kept. Send it under another name."
+
+
+class ArchiveRefusedError(HoldfastError):
+    """An uploaded archive is none, is damaged, or holds what may not be."""
+
+    code = "archive-refused"
+    http_status = 400
+    remedy = "Nothing was kept. Make the archive anew and send it again."
+
+
 # --- sources ------------------------------------------------------------------------------------
 # ----------------------
 
