@@ -142,6 +142,8 @@ class FoundBackup:
 
     order: Order
     kept: Kept
+    recycled: bool = False
+    """it lies in the recycle bin (plain pools; a repository does not know)"""
 
 
 class Keeper(Protocol):
@@ -169,12 +171,25 @@ class Keeper(Protocol):
 
     def move(self, backup: Backup, *, recycled: bool) -> None:
         """Into the recycle bin or out of it, where that is a place (plain pools); again is no
-        error.
+        error. Reading still works there, and `Backup.path` stays what it was.
+
+        Raises:
+            RecordExistsError: something else lies where it would come back to.
         """
         ...
 
     def verify(self, backup: Backup, progress: Callable[[int], None]) -> Verified:
-        """Reads every byte."""
+        """Reads every byte; `progress` is told how many were read since it was called last."""
+        ...
+
+    def rename(self, backup: Backup, path: str) -> str:
+        """Moves it to another path of its pool, wholly or not at all; the path it has now. In a
+        repository nothing moves, and the path stays empty.
+
+        Raises:
+            RecordExistsError: something lies there.
+            InvalidError: no path within the pool.
+        """
         ...
 
     def found(self) -> Iterator[FoundBackup]: ...

@@ -1,0 +1,65 @@
+"""Backups as ordinary files of a plain pool, with a journal under `.holdfast/`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from holdfast.core.records import Backup
+    from holdfast.service.keeping.contract import (
+        FoundBackup,
+        Incoming,
+        IncomingTree,
+        Listed,
+        Order,
+        Outgoing,
+        Recorder,
+        Verified,
+    )
+
+
+class FolderKeeper:
+    """A file lies at `<root>/<target.folder>/<order.name>`; a tree is a folder there."""
+
+    def __init__(self, root: Path, record: Recorder) -> None:
+        self.root = root
+        self._record = record
+
+    def begin(self, order: Order) -> Incoming:
+        raise NotImplementedError
+
+    def begin_tree(self, order: Order) -> IncomingTree:
+        raise NotImplementedError
+
+    def open(self, backup: Backup) -> Outgoing:
+        raise NotImplementedError
+
+    def archive(self, backup: Backup, format_: str, *, top: str = "") -> Outgoing:
+        raise NotImplementedError
+
+    def entries(self, backup: Backup) -> Iterator[Listed]:
+        raise NotImplementedError
+
+    def open_path(self, backup: Backup, path: str) -> Outgoing:
+        raise NotImplementedError
+
+    def delete(self, backup: Backup) -> None:
+        raise NotImplementedError
+
+    def verify(self, backup: Backup, progress: Callable[[int], None]) -> Verified:
+        raise NotImplementedError
+
+    def rename(self, backup: Backup, path: str) -> str:
+        raise NotImplementedError
+
+    def move(self, backup: Backup, *, recycled: bool) -> None:
+        raise NotImplementedError
+
+    def found(self) -> Iterator[FoundBackup]:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
