@@ -132,8 +132,10 @@ class BackupState(StrEnum):
     KEPT = "kept"
     RECYCLED = "recycled"
     """in the recycle bin"""
+    FORGOTTEN = "forgotten"
+    """deleted from the list only: nobody sees it here, its files stay where they are"""
     GONE = "gone"
-    """deleted: readers do not see it; its bytes go with the next prune"""
+    """deleted: nobody sees it; the row stays until its keeper has deleted it too"""
 
 
 class Made(StrEnum):

@@ -1,0 +1,455 @@
+"""Backups: taking them in, giving them back, the recycle bin, deletion, holds.
+
+Order of commitment: the keeper makes it durable, then its row, then the answer. Order of deletion:
+audit record and row (nobody sees it any more), then the keeper, then the row goes. A crash in
+between leaves something that `reconcile` ends.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, select
+
+from holdfast.catalog import tables
+from holdfast.core.access import Verb
+from holdfast.core.errors import (
+    HeldError,
+    HoldfastError,
+    RecordExistsError,
+    RecordNotFoundError,
+    StateError,
+)
+from holdfast.core.keeping import Action, Aged, KeepRule, to_go
+from holdfast.core.records import Backup, BackupState, Target
+from holdfast.service.ground import new_uid
+from holdfast.service.keeping.contract import Kept, Order
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from sqlalchemy import ColumnElement
+
+    from holdfast.catalog.database import Transaction
+    from holdfast.core.access import Principal
+    from holdfast.core.records import Json
+    from holdfast.service.ground import Ground
+    from holdfast.service.keeping.contract import (
+        Buffer,
+        Incoming,
+        IncomingTree,
+        Keeper,
+        Listed,
+        Outgoing,
+    )
+    from holdfast.service.pools import Pools
+
+VISIBLE = (BackupState.KEPT, BackupState.RECYCLED)
+_ROW = tables.backup.c
+_EXCLUSIVE = "exclusive"
+"""In an order's facts: no other visible backup of the target may have this name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Figures of one or all targets; sizes in bytes of content."""
+
+    backups: int = 0
+    recycled: int = 0
+    size: int = 0
+    recycled_size: int = 0
+
+
+class Arriving:
+    """A stream that becomes a backup. See `keeping.contract.Incoming`."""
+
+    def __init__(self, incoming: Incoming | IncomingTree, finish: Any) -> None:
+        self._incoming = incoming
+        self._finish = finish
+
+    def offer(self, piece: Buffer) -> Future[None] | None:
+        return self._incoming.offer(piece)  # type: ignore[union-attr]
+
+    def write(self, piece: Buffer) -> None:
+        self._incoming.write(piece)  # type: ignore[union-attr]
+
+    def finish(self) -> Future[Backup]:
+        """Done when the backup is durable and in the catalog."""
+        return self._finish(self._incoming.finish())  # type: ignore[no-any-return]
+
+    def abandon(self) -> None:
+        self._incoming.abandon()
+
+
+class ArrivingTree:
+    """Files that become one backup together. See `keeping.contract.IncomingTree`."""
+
+    def __init__(self, incoming: IncomingTree, finish: Any) -> None:
+        self.incoming = incoming
+        self._finish = finish
+
+    def finish(self) -> Future[Backup]:
+        return self._finish(self.incoming.finish())  # type: ignore[no-any-return]
+
+    def abandon(self) -> None:
+        self.incoming.abandon()
+
+
+class Backups:
+    def __init__(self, ground: Ground, pools: Pools) -> None:
+        self._ground = ground
+        self._pools = pools
+        pools.record = self.record
+
+    # --- taking in --------------------------------------------------------------------------------
+
+    def receive(
+        self,
+        who: Principal,
+        target: Target,
+        name: str,
+        *,
+        size: int | None = None,
+        manual: bool = True,
+        exclusive: bool = False,
+        facts: Json | None = None,
+    ) -> Arriving:
+        """Begins a backup of one stream.
+
+        `size`: announced bytes. `exclusive`: the name must be free among the target's backups; it
+        is looked at now and once more when the backup is recorded.
+
+        Raises:
+            RecordExistsError: the name is taken.
+            BusyError: as many streams as may be are under way, for too long.
+        """
+        order = self._order(
+            who, target, name, size=size, manual=manual, exclusive=exclusive, facts=facts
+        )
+        incoming = self._keeper_of(target).begin(order)
+        return Arriving(incoming, lambda future: self._recorded(order, future))
+
+    def receive_tree(
+        self,
+        who: Principal,
+        target: Target,
+        name: str,
+        *,
+        manual: bool = True,
+        facts: Json | None = None,
+    ) -> ArrivingTree:
+        """Begins a backup of several files."""
+        order = self._order(who, target, name, manual=manual, facts=facts)
+        incoming = self._keeper_of(target).begin_tree(order)
+        return ArrivingTree(incoming, lambda future: self._recorded(order, future))
+
+    def _keeper_of(self, target: Target) -> Keeper:
+        with self._ground.catalog.read() as tx:
+            pool = tx.pools.get(target.pool_id)
+        return self._pools.keeper(pool)
+
+    def _order(
+        self,
+        who: Principal,
+        target: Target,
+        name: str,
+        *,
+        size: int | None = None,
+        manual: bool = True,
+        exclusive: bool = False,
+        facts: Json | None = None,
+    ) -> Order:
+        self._ground.allow(
+            who, Verb.BACKUP_CREATE, f"target {target.name}", target=target.id, pool=target.pool_id
+        )
+        if exclusive:
+            with self._ground.catalog.read() as tx:
+                if _is_taken(tx, target.id, name):
+                    raise RecordExistsError(f"there is a backup {name!r} already")
+        facts = dict(facts or {})
+        if exclusive:
+            facts[_EXCLUSIVE] = True
+        return Order(
+            uid=new_uid(),
+            target=target,
+            name=name,
+            received=self._ground.now(),
+            manual=manual,
+            facts=facts,
+            size=size,
+        )
+
+    def record(self, group: Sequence[tuple[Order, Kept]]) -> Mapping[str, HoldfastError]:
+        """Writes down what has become durable: one transaction for the group."""
+        refused: dict[str, HoldfastError] = {}
+        with self._ground.catalog.write() as tx:
+            known = _known_targets(tx, {order.target.id for order, _ in group})
+            taken: set[tuple[int, str]] = set()
+            rows = []
+            for order, kept in group:
+                key = (order.target.id, order.name)
+                if order.target.id not in known:
+                    refused[order.uid] = StateError("its target was deleted meanwhile")
+                elif order.facts.get(_EXCLUSIVE) and (key in taken or _is_taken(tx, *key)):
+                    refused[order.uid] = RecordExistsError(
+                        f"there is a backup {order.name!r} already"
+                    )
+                else:
+                    taken.add(key)
+                    rows.append(_row(order, kept))
+            tx.backups.add_all(rows)
+        return refused
+
+    def _recorded(self, order: Order, kept: Future[Kept]) -> Future[Backup]:
+        done: Future[Backup] = Future()
+
+        def settle(finished: Future[Kept]) -> None:
+            try:
+                finished.result()
+                with self._ground.catalog.read() as tx:
+                    found = tx.backups.find(uid=order.uid)
+                assert found is not None
+            except BaseException as error:  # noqa: BLE001  handed to whoever waits
+                done.set_exception(error)
+            else:
+                done.set_result(found)
+
+        kept.add_done_callback(settle)
+        return done
+
+    # --- looking ----------------------------------------------------------------------------------
+
+    def get(self, who: Principal, reference: str | int) -> Backup:
+        """By uid, or by number. Raises RecordNotFoundError."""
+        with self._ground.catalog.read() as tx:
+            by = {"id": reference} if isinstance(reference, int) else {"uid": reference}
+            found = tx.backups.find(**by)
+        if found is None or found.state not in VISIBLE:
+            self._ground.allow(who, Verb.BACKUP_LIST, "a backup", target=-1)
+            raise RecordNotFoundError(f"there is no backup {reference}")
+        self._ground.allow(
+            who, Verb.BACKUP_LIST, f"backup {found.uid}", target=found.target_id, pool=found.pool_id
+        )
+        return found
+
+    def find(self, who: Principal, target: Target, name: str) -> Backup | None:
+        """The newest visible backup of that name."""
+        found = self.list(who, target, conditions=[_ROW.name == name], limit=1)
+        return found[0] if found else None
+
+    def list(
+        self,
+        who: Principal,
+        target: Target | None = None,
+        *,
+        states: Sequence[BackupState] = VISIBLE,
+        conditions: Sequence[ColumnElement[bool]] = (),
+        order: Sequence[ColumnElement[Any]] = (_ROW.created.desc(), _ROW.id.desc()),
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> Sequence[Backup]:
+        """Newest first where no order is given. `target` None: those of all targets."""
+        scope = {"target": target.id, "pool": target.pool_id} if target else {}
+        where = [_ROW.state.in_([str(state) for state in states]), *conditions]
+        if target:
+            where.append(_ROW.target_id == target.id)
+        with self._ground.read(who, Verb.BACKUP_LIST, "backups", **scope) as tx:
+            return tx.backups.all(*where, order=order, limit=limit, offset=offset)
+
+    def totals(self, who: Principal, target: Target | None = None) -> Totals:
+        scope = {"target": target.id, "pool": target.pool_id} if target else {}
+        query = select(_ROW.state, func.count(), func.sum(_ROW.size)).group_by(_ROW.state)
+        if target:
+            query = query.where(_ROW.target_id == target.id)
+        with self._ground.read(who, Verb.BACKUP_LIST, "backups", **scope) as tx:
+            found = {state: (n, int(size or 0)) for state, n, size in tx.connection.execute(query)}
+        kept, recycled = (found.get(state, (0, 0)) for state in VISIBLE)
+        return Totals(kept[0], recycled[0], kept[1], recycled[1])
+
+    # --- giving back ------------------------------------------------------------------------------
+
+    def open(self, who: Principal, backup: Backup, path: str | None = None) -> Outgoing:
+        """Its content, or that of one file of it."""
+        self._may(who, Verb.BACKUP_READ, backup)
+        keeper = self._pools.keeper(backup)
+        return keeper.open(backup) if path is None else keeper.open_path(backup, path)
+
+    def archive(self, who: Principal, backup: Backup, format_: str, *, top: str = "") -> Outgoing:
+        """A backup of several files as one: tar, tar.gz, tar.xz or zip, below a folder `top`."""
+        self._may(who, Verb.BACKUP_READ, backup)
+        return self._pools.keeper(backup).archive(backup, format_, top=top)
+
+    def entries(self, who: Principal, backup: Backup) -> Iterator[Listed]:
+        self._may(who, Verb.BACKUP_LIST, backup)
+        return self._pools.keeper(backup).entries(backup)
+
+    # --- the recycle bin, holds, deletion ---------------------------------------------------------
+
+    def recycle(self, who: Principal, backup: Backup) -> None:
+        """Into the bin; readers still find it there."""
+        self._move(who, backup, BackupState.KEPT, BackupState.RECYCLED, self._ground.now())
+
+    def bring_back(self, who: Principal, backup: Backup) -> None:
+        """Out of the bin."""
+        self._move(who, backup, BackupState.RECYCLED, BackupState.KEPT, None)
+
+    def _move(
+        self,
+        who: Principal,
+        backup: Backup,
+        before: BackupState,
+        after: BackupState,
+        recycled: int | None,
+    ) -> None:
+        detail = {"state": str(after)}
+        with self._act(who, Verb.BACKUP_CHANGE, backup, detail) as tx:
+            changed = tx.backups.change_where(
+                _ROW.id == backup.id, _ROW.state == before, state=after, recycled=recycled
+            )
+            if not changed:
+                raise StateError(
+                    "the backup is in the recycle bin already"
+                    if after is BackupState.RECYCLED
+                    else "the backup is not in the recycle bin"
+                )
+        self._pools.keeper(backup).move(backup, recycled=after is BackupState.RECYCLED)
+
+    def hold(self, who: Principal, backup: Backup, until: int | None) -> None:
+        """Protects it from every deletion until then. A hold can be made longer, never shorter."""
+        with self._act(who, Verb.BACKUP_CHANGE, backup, {"hold_until": until}) as tx:
+            now = tx.backups.get(backup.id).hold_until
+            if now is not None and now > self._ground.now() and (until is None or until < now):
+                raise HeldError("a hold cannot be taken back before it ends")
+            tx.backups.change(backup.id, hold_until=until)
+
+    def delete(self, who: Principal, backup: Backup, *, files: bool = True) -> None:
+        """For good. `files` False: it leaves the list only, its files stay where they are.
+
+        Raises:
+            HeldError: a hold protects it.
+        """
+        with self._act(who, Verb.BACKUP_DELETE, backup, {"files": files}) as tx:
+            self._mark_deleted(tx, backup, files=files)
+        if files:
+            self._finish_deleting(backup)
+
+    def delete_all(
+        self, who: Principal, backups: Sequence[Backup], *, files: bool = True
+    ) -> Sequence[Backup]:
+        """Deletes each; those that a hold protects stay and are returned."""
+        held = []
+        for backup in backups:
+            try:
+                self.delete(who, backup, files=files)
+            except HeldError:
+                held.append(backup)
+            except RecordNotFoundError:
+                continue  # somebody else deleted it meanwhile
+        return held
+
+    def _mark_deleted(self, tx: Transaction, backup: Backup, *, files: bool) -> None:
+        now = tx.backups.get(backup.id)
+        if now.state not in VISIBLE:
+            raise RecordNotFoundError(f"there is no backup {backup.uid}")
+        if now.hold_until is not None and now.hold_until > self._ground.now():
+            raise HeldError(f"backup {backup.name} is held")
+        state = BackupState.GONE if files else BackupState.FORGOTTEN
+        tx.backups.change(backup.id, state=state)
+
+    def _finish_deleting(self, backup: Backup) -> None:
+        self._pools.keeper(backup).delete(backup)
+        with self._ground.catalog.write() as tx:
+            tx.backups.change_where(_ROW.parent_id == backup.id, parent_id=None)
+            tx.backups.remove(id=backup.id)
+
+    # --- retention (called by tasks) --------------------------------------------------------------
+
+    def expire(self, who: Principal, target: Target) -> Sequence[Backup]:
+        """Applies the target's keep rule; what went. Backups under a hold stay."""
+        rule = KeepRule.of(target.keep)
+        kept = {each.id: each for each in self.list(who, target, states=[BackupState.KEPT])}
+        aged = [Aged(each.id, each.received) for each in kept.values()]
+        now = self._ground.now()
+        going = [kept[id_] for id_ in to_go(aged, rule, now)]
+        going = [each for each in going if not (each.hold_until and each.hold_until > now)]
+        for each in going:
+            if rule.action is Action.RECYCLE:
+                self.recycle(who, each)
+            else:
+                self.delete(who, each)
+        return going
+
+    def deduplicate(self, who: Principal, target: Target) -> Sequence[Backup]:
+        """Deletes kept backups of which a newer one has the same content; what went."""
+        newest: set[str] = set()
+        going = []
+        for each in self.list(who, target, states=[BackupState.KEPT]):
+            if each.sha256 and each.sha256 in newest:
+                going.append(each)
+            newest.add(each.sha256)
+        held = self.delete_all(who, going)
+        return [each for each in going if each not in held]
+
+    def reconcile(self) -> None:
+        """Ends deletions that a crash cut short. What a crash left unrecorded, `catalog rebuild`'s
+        part `recovering.find_unrecorded` records.
+        """
+        with self._ground.catalog.read() as tx:
+            gone = tx.backups.all(state=BackupState.GONE)
+        for backup in gone:
+            self._finish_deleting(backup)
+
+    # --- rights -----------------------------------------------------------------------------------
+
+    def _may(self, who: Principal, verb: Verb, backup: Backup) -> None:
+        self._ground.allow(
+            who, verb, f"backup {backup.uid}", target=backup.target_id, pool=backup.pool_id
+        )
+
+    def _act(self, who: Principal, verb: Verb, backup: Backup, detail: Json) -> Any:
+        return self._ground.act(
+            who,
+            verb,
+            f"backup {backup.uid}",
+            target=backup.target_id,
+            pool=backup.pool_id,
+            detail={"name": backup.name, **detail},
+        )
+
+
+def _row(order: Order, kept: Kept) -> Backup:
+    return Backup(
+        uid=order.uid,
+        target_id=order.target.id,
+        pool_id=order.target.pool_id,
+        repository_id=kept.repository_id,
+        snapshot=kept.snapshot,
+        path=kept.path,
+        name=order.name,
+        size=kept.size,
+        stored=kept.stored,
+        files=kept.files,
+        sha256=kept.sha256,
+        created=order.received,
+        received=order.received,
+        manual=order.manual,
+        facts=order.facts,
+    )
+
+
+def _is_taken(tx: Transaction, target_id: int, name: str) -> bool:
+    return (
+        tx.backups.count(
+            _ROW.target_id == target_id,
+            _ROW.name == name,
+            _ROW.state.in_([str(state) for state in VISIBLE]),
+        )
+        > 0
+    )
+
+
+def _known_targets(tx: Transaction, ids: set[int]) -> set[int]:
+    query = select(tables.target.c.id).where(tables.target.c.id.in_(ids))
+    return set(tx.connection.scalars(query))
