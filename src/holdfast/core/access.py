@@ -39,6 +39,7 @@ class Verb(StrEnum):
     USER_LIST = "user.list"
     USER_CHANGE = "user.change"
     TOKEN_CHANGE = "token.change"  # noqa: S105  a verb
+    ACCOUNT_LIST = "account.list"
     ACCOUNT_CHANGE = "account.change"
     SETTING_READ = "setting.read"
     SETTING_CHANGE = "setting.change"
@@ -53,7 +54,7 @@ class Verb(StrEnum):
 _SEES = frozenset(
     {
         Verb.BACKUP_LIST, Verb.TARGET_LIST, Verb.POOL_LIST, Verb.HOST_LIST, Verb.PLAN_LIST,
-        Verb.TASK_LIST, Verb.SETTING_READ, Verb.METRICS_READ, Verb.SELF,
+        Verb.TASK_LIST, Verb.ACCOUNT_LIST, Verb.SETTING_READ, Verb.METRICS_READ, Verb.SELF,
     }
 )  # fmt: skip
 
@@ -74,6 +75,21 @@ RIGHTS: Mapping[Role, frozenset[Verb]] = {
     Role.STRATEGY_ADMINISTRATOR: _SEES | {Verb.PLAN_CHANGE, Verb.TARGET_CHANGE},
     Role.USER: frozenset({Verb.SELF}),
 }  # fmt: skip
+
+
+API_KEY_RIGHTS = frozenset(
+    {
+        Verb.BACKUP_LIST, Verb.BACKUP_READ, Verb.BACKUP_CREATE, Verb.BACKUP_CHANGE,
+        Verb.BACKUP_DELETE, Verb.TARGET_LIST, Verb.TARGET_CHANGE, Verb.TARGET_DELETE,
+        Verb.POOL_LIST, Verb.TASK_LIST, Verb.TASK_CONTROL, Verb.SETTING_READ, Verb.METRICS_READ,
+    }
+)  # fmt: skip
+"""The one key of the Backup-chan face."""
+ACCOUNT_RIGHTS = frozenset({Verb.BACKUP_LIST, Verb.BACKUP_READ, Verb.BACKUP_CREATE})
+"""Of an access URL, within its own target."""
+SESSION_RIGHTS = frozenset({Verb.BACKUP_LIST, Verb.BACKUP_READ})
+"""Of an account's session in a browser: it only reads."""
+HOST_RIGHTS = frozenset({Verb.HOST_STORE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +114,10 @@ class Principal:
     scope: Scope = field(default_factory=Scope)
     address: str = ""
     signed_in: bool = True
+    token_id: int | None = None
+    """the token by which it came in, where it was one"""
+    host_id: int | None = None
+    account_id: int | None = None
 
     def may(
         self,

@@ -465,6 +465,19 @@ class TooManyGuessesError(HoldfastError):
     retryable = True
     remedy = "Wait, then try again. The right credentials from another address go on working."
 
+    def __init__(self, message: str, *, wait: float = 0.0, remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.wait = wait
+        """Seconds until the next guess is looked at (Retry-After)."""
+
+
+class SessionExpiredError(HoldfastError):
+    """A browser's session was good once, and is over."""
+
+    code = "session-expired"
+    http_status = 410
+    remedy = "Nothing was lost. Make a new session with the access URL."
+
 
 class BusyError(HoldfastError):
     """The server has as much to do as it may; nothing of the request was taken."""

@@ -1,0 +1,1 @@
+"""Guesses: how often wrong credentials may be tried."""
