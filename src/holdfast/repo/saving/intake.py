@@ -29,6 +29,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """What is known of an upload at its end only."""
+
+    size: int
+    """Bytes of content."""
+    files: int
+    sha256: bytes
+    """Of the content of a single file. Of a tree: of the paths of all that is in it, in order, each
+    with what it is and the names of its blobs (or its target), and of nothing else: two trees with
+    the same names and contents have the same, whatever their times and modes."""
+
+
+@dataclass(frozen=True, slots=True)
 class About:
     """What the snapshot of an upload says of itself. Whatever must outlive the catalog is a tag."""
 
@@ -38,6 +51,9 @@ class About:
     """Nanoseconds since 1970; when the upload was finished, where None."""
     paths: tuple[str, ...] = ()
     """The snapshot's `paths`; where empty, what was uploaded (the top, for a tree)."""
+    closing_tags: Callable[[Measured], Sequence[str]] | None = None
+    """Gives further tags once the content has ended. Called in the committing thread; must neither
+    raise nor wait."""
     username: str = ""
     program_version: str = ""
     context: object = None
@@ -55,8 +71,8 @@ class Kept:
     size: int
     """Bytes of content."""
     files: int
-    sha256: bytes | None
-    """Of the whole content of a single file; None for a tree."""
+    sha256: bytes
+    """As in `Measured`."""
     added: int
     """Bytes of content and trees that the repository did not have before."""
     stored: int
