@@ -1,0 +1,74 @@
+"""The whole service of one process: every noun, on one ground."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from holdfast.jobs.queue import Queue
+from holdfast.service.accounts import Accounts
+from holdfast.service.backups import Backups
+from holdfast.service.hosts import Hosts
+from holdfast.service.opening import open_ground
+from holdfast.service.pools import Pools
+from holdfast.service.settings import Settings
+from holdfast.service.signing_in import SigningIn
+from holdfast.service.targets import Targets
+from holdfast.service.tasks import Tasks
+from holdfast.service.tokens import Tokens
+from holdfast.service.users import Users
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from holdfast.service.ground import Ground
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    ground: Ground
+    pools: Pools
+    backups: Backups
+    targets: Targets
+    users: Users
+    signing_in: SigningIn
+    tokens: Tokens
+    accounts: Accounts
+    hosts: Hosts
+    settings: Settings
+    queue: Queue
+    tasks: Tasks
+
+    @classmethod
+    def on(cls, ground: Ground) -> Service:
+        pools = Pools(ground)
+        backups = Backups(ground, pools)
+        queue = Queue(ground.catalog)
+        return cls(
+            ground=ground,
+            pools=pools,
+            backups=backups,
+            targets=Targets(ground, pools, backups),
+            users=Users(ground),
+            signing_in=SigningIn(ground),
+            tokens=Tokens(ground),
+            accounts=Accounts(ground),
+            hosts=Hosts(ground),
+            settings=Settings(ground),
+            queue=queue,
+            tasks=Tasks(ground, queue),
+        )
+
+    def close(self) -> None:
+        self.pools.close()
+        self.queue.close()
+        self.ground.catalog.close()
+
+
+def open_service(folder: Path, config_path: Path | None = None) -> Service:
+    """Opens a data folder, which is made where there is none; works beside a running server.
+
+    Raises:
+        ConfigurationError, CatalogError
+    """
+    return Service.on(open_ground(folder, config_path))

@@ -1,0 +1,122 @@
+"""Tasks: what is in the queue, what runs, how it ended; and what a person wants of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from holdfast.catalog import tables
+from holdfast.core.access import Verb
+from holdfast.core.records import Task, TaskLine
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import ColumnElement
+
+    from holdfast.core.access import Principal
+    from holdfast.core.records import Json
+    from holdfast.jobs.queue import Queue
+    from holdfast.service.ground import Ground
+
+_ROW = tables.task.c
+_LINE = tables.task_line.c
+
+PRIORITY = 100
+URGENT = 10
+
+
+class Tasks:
+    def __init__(self, ground: Ground, queue: Queue) -> None:
+        self._ground = ground
+        self._queue = queue
+
+    def submit(
+        self,
+        who: Principal,
+        verb: Verb,
+        kind: str,
+        *,
+        subject: str = "",
+        spec: Json | None = None,
+        priority: int = PRIORITY,
+        pool_id: int | None = None,
+        target_id: int | None = None,
+        backup_id: int | None = None,
+        host_id: int | None = None,
+    ) -> Task:
+        """Puts a task into the queue for somebody who has the right `verb` of what it will do."""
+        now = self._ground.now()
+        task = Task(
+            kind=kind,
+            priority=priority,
+            pool_id=pool_id,
+            target_id=target_id,
+            backup_id=backup_id,
+            host_id=host_id,
+            actor=who.name,
+            spec=spec or {},
+            created=now,
+            due=now,
+        )
+        with self._ground.act(
+            who, verb, subject or kind, target=target_id, pool=pool_id, host=host_id,
+            detail={"task": kind},
+        ) as tx:  # fmt: skip
+            return self._queue.submit(tx, task)
+
+    # --- looking ----------------------------------------------------------------------------------
+
+    def get(self, who: Principal, id_: int) -> Task:
+        """Raises RecordNotFoundError."""
+        with self._ground.read(who, Verb.TASK_LIST, f"task {id_}") as tx:
+            return tx.tasks.get(id_)
+
+    def list(
+        self,
+        who: Principal,
+        *conditions: ColumnElement[bool],
+        order: Sequence[ColumnElement[Any]] = (_ROW.id.desc(),),
+        limit: int | None = 100,
+        offset: int = 0,
+    ) -> Sequence[Task]:
+        """Newest first where no order is given."""
+        with self._ground.read(who, Verb.TASK_LIST, "tasks") as tx:
+            return tx.tasks.all(*conditions, order=order, limit=limit, offset=offset)
+
+    def log(self, who: Principal, id_: int, *, after: int = 0) -> Sequence[TaskLine]:
+        """Its lines in order, those after the line with that number."""
+        with self._ground.read(who, Verb.TASK_LIST, f"task {id_}") as tx:
+            tx.tasks.get(id_)
+            return tx.task_lines.all(_LINE.id > after, task_id=id_, order=(_LINE.id,))
+
+    def wait(self, who: Principal, id_: int, timeout: float) -> Task:
+        """The task once it has ended or is paused; as it is after so many seconds otherwise."""
+        self._ground.allow(who, Verb.TASK_LIST, f"task {id_}")
+        return self._queue.wait(id_, timeout)
+
+    # --- what is wanted of it ---------------------------------------------------------------------
+
+    def pause(self, who: Principal, id_: int) -> Task:
+        self._note(who, id_, "pause")
+        return self._queue.pause(id_)
+
+    def cont(self, who: Principal, id_: int) -> Task:
+        """Lets a paused one go on."""
+        self._note(who, id_, "continue")
+        return self._queue.cont(id_)
+
+    def kill(self, who: Principal, id_: int) -> Task:
+        self._note(who, id_, "kill")
+        return self._queue.kill(id_)
+
+    def restart(self, who: Principal, id_: int) -> Task:
+        self._note(who, id_, "restart")
+        return self._queue.restart(id_)
+
+    def set_priority(self, who: Principal, id_: int, priority: int) -> Task:
+        self._note(who, id_, f"priority {priority}")
+        return self._queue.set_priority(id_, priority)
+
+    def _note(self, who: Principal, id_: int, act: str) -> None:
+        with self._ground.act(who, Verb.TASK_CONTROL, f"task {id_}", detail={"act": act}) as tx:
+            tx.tasks.get(id_)
