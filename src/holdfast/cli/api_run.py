@@ -187,7 +187,7 @@ def _summary(project: Project, report: Report) -> list[str]:
         lines.append(f"ended by: {report.ended_by}")
     if report.published:
         lines.append(f"kept in {project.place.pages}")
-    elif not report.failed:
+    elif not report.failed and not report.held_back:
         lines.append("nothing has changed")
     return lines
 
@@ -199,6 +199,7 @@ def _remarks(report: Report) -> list[str]:
         lines.append(f"and {len(report.failed) - _LISTED} pages more")
     if report.failed:
         lines.append("Not all pages could be had, so the archive is as it was.")
+    if report.failed or report.held_back:
         lines.append("What came is kept: run again, and only what is missing is fetched.")
     return lines
 
@@ -210,5 +211,6 @@ def _as_json(report: Report) -> dict[str, Any]:
         "announced": report.announced, "bytes": report.bytes, "requests": report.requests,
         "retries": report.retries, "resumed_pages": report.resumed,
         "seconds": round(report.elapsed, 3), "ended_by": report.ended_by, "notes": report.notes,
+        "lacking": report.lacking, "held_back": report.held_back,
         "failed": [{"page": number, "message": text} for number, text in report.failed.items()],
     }  # fmt: skip

@@ -26,7 +26,7 @@ def serve(api, count):
 
 def test_requests_per_second_are_kept_side_by_side(api, workshop):
     """Twenty a second with a burst of two: never more than that in any second."""
-    serve(api, 600)
+    serve(api, 595)
     project = workshop.project(rate_limit={"requests_per_second": 20, "burst_size": 2})
     run_project(project, "full")
     assert len(api.requests) == 30

@@ -191,3 +191,64 @@ def test_detect_leaves_a_dotted_name_whole(api, workshop):
     assert "data_key: value" in lines
     assert "total_number_key: @odata.count" in lines
     assert "item_key: Id" in lines
+
+
+def windows(workshop, **params):
+    return workshop.project(
+        project={"iterate_by": "window"},
+        params={
+            "window_from_param": "from", "window_to_param": "to", "window_start": "2026-01-01",
+            "window_end": "2026-03-01", "window_size": "7d", "window_format": "%Y-%m-%d",
+            "page_size_limit": 5, **params,
+        },
+    )  # fmt: skip
+
+
+def test_time_windows_that_announce_their_own_totals(api, workshop, ids):
+    """The totals of all windows together are what was announced, also after a run that was cut
+    off and in an incremental one.
+    """
+    listing = Listing(rows(56), style="window")
+    api.listings["/items"] = listing
+    project = windows(workshop)
+    api.script("/items", server_error(404), when=lambda call: call.query["from"] == "2026-01-29")
+    assert run_project(project, "full").outcome is Outcome.PARTIAL
+    report = run_project(project, "full")
+    assert (report.outcome, report.announced, report.notes) == (Outcome.SUCCEEDED, 56, [])
+    assert ids(project) == list(range(1, 57))
+    report = run_project(project, "incremental")
+    assert (report.outcome, report.announced, report.notes) == (Outcome.SUCCEEDED, 56, [])
+
+
+def test_a_window_that_gives_less_than_its_total_is_said(api, workshop, ids):
+    """Received is held against announced in windows, too."""
+    listing = Listing(rows(56), style="window", short_pages={2: 1})
+    api.listings["/items"] = listing
+    report = run_project(windows(workshop), "full")
+    assert report.outcome is Outcome.PARTIAL
+    assert any("of 56 announced" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("left", [False, True], ids=["whole", "what-is-left"])
+def test_since_id_with_a_total(api, workshop, ids, left):
+    """Whether an API announces the whole list or what follows the id, all come and nothing is
+    complained of.
+    """
+    from holdfast.testing.loopback import json_reply
+
+    count = 45
+
+    def answer(request):
+        after = int(request.query.get("since_id", 0))
+        total = count - after if left else count
+        return json_reply({"data": rows(count)[after : after + 20], "total": total})
+
+    api.routes["/items"] = answer
+    ways = {**WAYS["since-id"], "data": {}}
+    project = workshop.project(**ways)
+    report = run_project(project, "full")
+    assert (report.outcome, report.announced, report.notes) == (Outcome.SUCCEEDED, 45, [])
+    count = 95
+    report = run_project(project, "incremental")
+    assert (report.outcome, report.records, report.notes) == (Outcome.SUCCEEDED, 95, [])
+    assert ids(project) == list(range(1, 96))

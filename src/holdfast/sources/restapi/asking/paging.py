@@ -235,6 +235,11 @@ def sent(mark: Mark) -> dict[str, Any]:
     return {name: value for name, value in mark.params.items() if not name.startswith("#")}
 
 
+def part_of(mark: Mark | None) -> str:
+    """The part of the list that an announced total is about: a time window has one of its own."""
+    return str(mark.params.get("#from", "")) if mark else ""
+
+
 def next_link(header: str) -> str:
     """The address that a Link header calls next; "" for none."""
     for match in _LINK.finditer(header):

@@ -144,9 +144,15 @@ class Session:
         """Counts requests that an earlier run made, so many seconds ago, in the limits per hour."""
         self._pace.recall(ages, time.monotonic())
 
-    async def fetch(self, request: Request, judge: Callable[[Answer], Any] | None = None) -> Answer:
+    async def fetch(
+        self,
+        request: Request,
+        judge: Callable[[Answer], Any] | None = None,
+        *,
+        tries: int | None = None,
+    ) -> Answer:
         """A good answer. `judge` looks at each with status 2xx and returns what to keep as
-        `judged`.
+        `judged`. `tries` is for what is not worth as many more as the project allows.
 
         Any: what the judge returns.
 
@@ -154,6 +160,7 @@ class Session:
             FetchError: permanent, or still failing after all tries; `status` tells which.
         """
         failures = throttled = 0
+        most = self._retrying.tries if tries is None else min(tries, self._retrying.tries)
         while True:
             begun = time.monotonic()
             wait: float | None = None
@@ -183,7 +190,7 @@ class Session:
                 self._gate.was_too_much(begun, time.monotonic())
             if wait is None or throttled > _THROTTLE_TRIES:
                 failures += 1
-            if failures > self._retrying.tries:
+            if failures > most:
                 raise error from None
             self.traffic.retries += 1
             await self._rest(wait, failures, error)

@@ -9,21 +9,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from holdfast.core.errors import FetchError, ProjectError
-from holdfast.sources.restapi.asking.paging import Chain, number_param, numbered_changes
+from holdfast.core.errors import ProjectError
+from holdfast.sources.restapi.asking.paging import (
+    Chain,
+    Mark,
+    number_param,
+    numbered_changes,
+    part_of,
+)
 from holdfast.sources.restapi.collecting.walk import (
     Ending,
     NumberedWalk,
     chain_position,
     walk_chain,
 )
+from holdfast.sources.restapi.kept.archive import UPDATE
 from holdfast.sources.restapi.kept.ledger import State
 from holdfast.sources.restapi.project.place import PAGES
-from holdfast.sources.restapi.records.documents import as_json, key_of
+from holdfast.sources.restapi.records.documents import identity
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from holdfast.sources.restapi.asking.pages import Page
     from holdfast.sources.restapi.asking.session import Answer
     from holdfast.sources.restapi.collecting.intake import Intake
@@ -32,15 +37,17 @@ if TYPE_CHECKING:
 async def grow_numbered(intake: Intake, digests: dict[int, int], notes: list[str]) -> Ending:
     """Raises FetchError where the first or the last page cannot be had."""
     first = intake.project.params.start_page
-    await _remember_stride(intake)
+    await _remember(intake)
     published = _published(intake)
     known = set(intake.stored)
     """Pages that this very run had stored before it was cut off."""
     walk = NumberedWalk(intake, digests=digests)
     fresh = published - known
     if first in fresh:
-        answer, page = await _ask(intake, first)
         old = _stored_page(intake, first)
+        answer, page = await _refreshed(intake, first, old)
+        if not page.records:
+            return Ending(f"page {first} is empty")
         if not _begins_alike(intake, old, page) and number_param(intake.project):
             notes.append("the list does not grow at its end, so all of it was read again")
             fresh = set()
@@ -57,41 +64,9 @@ async def grow_numbered(intake: Intake, digests: dict[int, int], notes: list[str
         intake.take_over(number, page)
         digests[page.digest] = number
     ending = await walk.run()
-    if not ending.failed and number_param(intake.project):
-        await _reread_short(intake, fresh, ending, notes)
-    return ending
-
-
-async def _reread_short(intake: Intake, stored: set[int], ending: Ending, notes: list[str]) -> None:
-    """While records are missing, asks again for `stored` pages that are visibly short: they may
-    have been cut when they were stored.
-    """
-    announced = intake.tally.announced
-    size = (intake.collector.run.notes or {}).get("size", intake.project.params.page_size_limit)
-    if announced is None or intake.project.data.total_is_estimate:
-        return
-    read = 0
-    for number in sorted(stored):
-        if intake.tally.unique() >= announced:
-            break
-        old = _stored_page(intake, number)
-        if len(old.records) >= size:
-            continue
-        try:
-            answer, page = await _ask(intake, number)
-        except FetchError as error:
-            ending.failed[number] = error
-            return
-        read += 1
-        if len(page.records) > len(old.records):
-            intake.tally.uncount(old)
-            await _replace(intake, number, old, answer, page)
-    if read:
-        notes.append(f"records were missing, so {read} short pages were read again")
-    if intake.tally.unique() < announced:
+    if number_param(intake.project) and not ending.failed and walk.is_lacking():
         notes.append("what is missing lies within stored pages: collect with `run full`")
-    else:
-        ending.reason = "the announced total is reached"
+    return ending
 
 
 async def _settle_tail(intake: Intake, fresh: set[int], first: int) -> int:
@@ -102,8 +77,8 @@ async def _settle_tail(intake: Intake, fresh: set[int], first: int) -> int:
     for number in sorted(fresh, reverse=True):
         if number == first:
             break
-        answer, page = await _ask(intake, number)
         old = _stored_page(intake, number)
+        answer, page = await _refreshed(intake, number, old)
         moved += 1
         fresh.discard(number)
         if page.records:
@@ -120,8 +95,7 @@ async def _replace(intake: Intake, number: int, old: Page, answer: Answer, page:
     if page.digest == old.digest:
         intake.take_over(number, page)
         return
-    now = {_identity(intake, record) for record in page.records}
-    if any(_identity(intake, record) not in now for record in old.records):
+    if _has_lost(intake, old, page):
         await intake.keep_aside(number, old.body)
     await intake.store(number, answer, page)
 
@@ -133,15 +107,15 @@ async def grow_chain(intake: Intake, digests: dict[int, int], notes: list[str]) 
         ProjectError: the archive does not tell where it stood.
     """
     del notes
+    await _remember(intake)
     published = _published(intake)
     for number in sorted(published - intake.stored):
         page = _stored_page(intake, number)
         intake.tally.count(page)
+        intake.tally.hear(page, part=part_of(_mark(intake, number)))
         digests[page.digest] = number
     last = max(published | intake.stored)
-    response = intake.collector.collected(f"page_{last}.json")
-    response = response or intake.collector.ledger.latest(PAGES, f"page_{last}.json")
-    mark = chain_position(response.proof())[0] if response else None
+    mark = _mark(intake, last)
     if mark is None:
         raise ProjectError(
             f"nothing tells where page {last} stood in the list",
@@ -153,18 +127,38 @@ async def grow_chain(intake: Intake, digests: dict[int, int], notes: list[str]) 
     return await walk_chain(intake, chain, number=last, mark=mark)
 
 
-async def _remember_stride(intake: Intake) -> None:
-    """How far one page moves on, and whether the total can be believed, is what the runs before
-    have found out.
+def _mark(intake: Intake, number: int) -> Mark | None:
+    """Where a stored page of a chained listing stood; None where nothing tells."""
+    name = f"page_{number}.json"
+    response = intake.collector.collected(name) or intake.collector.ledger.latest(PAGES, name)
+    return chain_position(response.proof())[0] if response else None
+
+
+async def _remember(intake: Intake) -> None:
+    """How far one page moves on, and whether the total can be believed, is what the run before
+    has found out.
     """
-    ledger = intake.collector.ledger
-    for run in reversed(ledger.runs(PAGES, state=State.PUBLISHED)):
-        notes = run.notes or {}
-        if "stride" in notes:
-            await intake.note(stride=notes["stride"], size=notes["size"])
-            if (total := notes.get("disproved")) is not None:
-                intake.tally.disprove(total)
-            return
+    runs = intake.collector.ledger.runs(PAGES, state=State.PUBLISHED)
+    notes = next((run.notes for run in reversed(runs) if run.notes and run.mode != UPDATE), {})
+    if "stride" in notes:
+        await intake.note(stride=notes["stride"], size=notes["size"])
+    if (total := notes.get("disproved")) is not None:
+        intake.tally.disprove(total)
+
+
+async def _refreshed(intake: Intake, number: int, old: Page) -> tuple[Answer, Page]:
+    """A stored page as it is now. That it has lost records is asked twice: a slip must not cost
+    what is stored.
+    """
+    answer, page = await _ask(intake, number)
+    if _has_lost(intake, old, page):
+        return await _ask(intake, number)
+    return answer, page
+
+
+def _has_lost(intake: Intake, old: Page, new: Page) -> bool:
+    now = {identity(intake.project, record) for record in new.records}
+    return any(identity(intake.project, record) not in now for record in old.records)
 
 
 async def _ask(intake: Intake, number: int) -> tuple[Answer, Page]:
@@ -192,8 +186,5 @@ def _begins_alike(intake: Intake, old: Page, new: Page) -> bool:
         return True
     if not new.records:
         return False
-    return _identity(intake, old.records[0]) == _identity(intake, new.records[0])
-
-
-def _identity(intake: Intake, record: Any) -> str:
-    return key_of(intake.project, record) or as_json(record)
+    project = intake.project
+    return identity(project, old.records[0]) == identity(project, new.records[0])

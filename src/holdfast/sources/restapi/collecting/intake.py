@@ -17,6 +17,7 @@ from holdfast.sources.restapi.kept.archive import UPDATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from collections.abc import Set as AbstractSet
     from concurrent.futures import Executor
 
     from holdfast.sources.restapi.asking.hooks import HookScripts
@@ -53,8 +54,8 @@ class Intake:
         self.reader = reader
         self.tally = tally
         self.mode = mode
-        self.stored: set[int] = set()
-        """Numbers of pages that need not be asked for."""
+        self.counts: dict[int, int] = {}
+        """Records of each page that need not be asked for, by the page's number."""
         self.last = project.params.start_page
         """The highest of them."""
         self._side = side
@@ -64,6 +65,16 @@ class Intake:
         self._on_page = on_page
         self._earlier: Callable[[int, bytes], str | None] = lambda _number, _body: None
 
+    @property
+    def wants_changes(self) -> bool:
+        """The API is asked for what changed, not for the whole list."""
+        return bool(self._extra)
+
+    @property
+    def stored(self) -> AbstractSet[int]:
+        """Numbers of pages that need not be asked for."""
+        return self.counts.keys()
+
     def stored_page(self, number: int) -> Page | None:
         """A page as this run, or one before it, has stored it."""
         body = self.collector.read(self.name(number))
@@ -72,12 +83,12 @@ class Intake:
     def take_over(self, number: int, page: Page) -> None:
         """Counts a page that is stored already."""
         self.tally.count(page)
-        self.stored.add(number)
+        self.counts[number] = len(page.records)
         self.last = max(self.last, number)
 
     def begin_again(self) -> None:
         """As if nothing had been stored."""
-        self.stored.clear()
+        self.counts.clear()
         self.last = self.project.params.start_page
         self.tally.reset()
 
@@ -94,9 +105,13 @@ class Intake:
 
     async def fetch(
         self, number: int, changes: Mapping[str, Any], *, url: str | None = None,
-        judge: Callable[[Answer], Any] | None = None,
+        judge: Callable[[Answer], Any] | None = None, tries: int | None = None, part: str = "",
     ) -> tuple[Answer, Page]:  # fmt: skip
         """One page, judged and counted for what it announces. Any: JSON.
+
+        Args:
+            tries: at most so many more, where the project's number is too patient.
+            part: of the list, where each part has a total of its own.
 
         Raises:
             FetchError: it cannot be had.
@@ -109,25 +124,26 @@ class Intake:
             )
         draft = await self._hooks.before_request(draft, number)
         answer = await self.session.fetch(
-            complete_request(self.project, draft), judge or self.reader.judge
+            complete_request(self.project, draft), judge or self.reader.judge, tries=tries
         )
         await self._hooks.after_response(draft, number, answer)
         page: Page = answer.judged
-        self.tally.hear(page, answer.time)
+        self.tally.hear(page, answer.time, part=part)
         return answer, page
 
     async def fetch_again(
-        self, number: int, changes: Mapping[str, Any], *, known: Mapping[int, int], why: str
-    ) -> tuple[Answer, Page] | FetchError:
-        """A page that must hold records other than the `known` ones, with as many tries as any.
-        Any: JSON.
+        self, number: int, changes: Mapping[str, Any], *, known: Mapping[int, int], why: str,
+        tries: int | None = None,
+    ) -> tuple[Answer, Page] | FetchError:  # fmt: skip
+        """A page that must hold records other than the `known` ones, with so many more tries, or
+        with as many as any. Any: JSON.
         """
 
         async def insist(answer: Answer) -> Page:
             judged = self.reader.judge(answer)
             page = judged if isinstance(judged, Page) else await judged
             if not page.records or page.digest in known:
-                raise Wanting(f"gives no records of its own ({why}), though later pages have some")
+                raise Wanting(f"gives no records of its own ({why})", tries=tries)
             return page
 
         try:
@@ -155,7 +171,7 @@ class Intake:
         if body is not page.body:
             evidence["redacted"] = True
         await self._in_writer(self._keep, number, body, evidence, len(page.records), page.digest)
-        self.stored.add(number)
+        self.counts[number] = len(page.records)
         self.last = max(self.last, number)
         self.tally.count(page)
         await self._hooks.after_page(number, self.tally.records, len(body))
@@ -172,7 +188,7 @@ class Intake:
 
     async def forget(self, number: int) -> None:
         """Drops a page that turned out to be none."""
-        self.stored.discard(number)
+        self.counts.pop(number, None)
         self.last = max(self.stored, default=self.project.params.start_page)
         await self._in_writer(
             self.collector.ledger.forget, self.collector.run.id, self.name(number)

@@ -16,12 +16,13 @@ from holdfast.core.errors import NothingStoredError, ProjectError, SourceEmptyEr
 from holdfast.core.outcome import Outcome
 from holdfast.sources.restapi.asking.hooks import HookScripts
 from holdfast.sources.restapi.asking.pages import PageReader
-from holdfast.sources.restapi.asking.paging import Chain, is_numbered
+from holdfast.sources.restapi.asking.paging import Chain, is_numbered, part_of
 from holdfast.sources.restapi.asking.redact import Redactor, sensitive
 from holdfast.sources.restapi.asking.request import SideFiles, read_side_files
 from holdfast.sources.restapi.asking.scripts import Script
 from holdfast.sources.restapi.asking.session import Session, Traffic, open_session
 from holdfast.sources.restapi.collecting.changes import Changes, find_changes
+from holdfast.sources.restapi.collecting.gaps import lacking_in, wrong_keys
 from holdfast.sources.restapi.collecting.grow import grow_chain, grow_numbered
 from holdfast.sources.restapi.collecting.intake import Intake
 from holdfast.sources.restapi.collecting.statefile import write_state
@@ -82,6 +83,10 @@ class Report:
     elapsed: float = 0.0
     ended_by: str = ""
     failed: dict[int, str] = field(default_factory=dict)
+    lacking: int = 0
+    """Records that were announced, or that empty pages may have held, and that did not come."""
+    held_back: bool = False
+    """A better archive is stored, so what came waits for what is missing."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -227,23 +232,36 @@ class _RunInProgress:
         report.requests, report.retries = traffic.requests, traffic.retries
         report.elapsed, report.ended_by = elapsed, ending.reason
         report.failed = {number: error.message for number, error in sorted(ending.failed.items())}
-        report.notes += ending.notes
+        report.notes += ending.remarks + ending.notes
         if ending.failed:
             report.outcome = Outcome.PARTIAL if tally.pages else Outcome.FAILED
             return
+        wrong = wrong_keys(self._project, tally)
+        report.notes += wrong
         if self._mode == UPDATE and self._whole and not _is_complete(report, ending):
             self._whole = False
             report.notes.append("the list did not come whole, so no record was taken to be removed")
-        if ending.notes:
+        if ending.notes or wrong:
             report.outcome = Outcome.PARTIAL
-        if report.announced is not None and report.unique < report.announced:
-            report.notes.append(f"received {report.unique} records of {report.announced} announced")
-            if not self._project.data.total_is_estimate:
-                report.outcome = Outcome.PARTIAL
-        elif report.announced is not None and report.unique > report.announced:
+        self._compare(ending)
+
+    def _compare(self, ending: Ending) -> None:
+        """Holds what came against what was announced."""
+        report, announced = self._report, self._report.announced
+        exact = not self._project.data.total_is_estimate
+        report.lacking = ending.holes * max(self._project.params.page_size_limit, 1)
+        if announced is not None and report.unique < announced:
+            report.notes.append(f"received {report.unique} records of {announced} announced")
+            if exact:
+                report.outcome, report.lacking = Outcome.PARTIAL, announced - report.unique
+        elif announced is not None and report.unique > announced and not self._counts_the_rest():
             report.notes.append(
-                f"received {report.unique} records, more than the {report.announced} announced"
+                f"received {report.unique} records, more than the {announced} announced"
             )
+
+    def _counts_the_rest(self) -> bool:
+        """An API that is asked for what follows an id may announce that alone."""
+        return self._mode == INCREMENTAL and self._project.source.iterate_by == "since_id"
 
     def _brought_nothing(self) -> bool:
         """There is nothing to publish: no page of an incremental run differs, no record has
@@ -271,11 +289,15 @@ class _RunInProgress:
         collector = self._collector
         if self._brought_nothing() or self._cannot_be_laid_over():
             await loop.run_in_executor(self._writer, collector.discard)
+        elif self._mode != UPDATE and report.lacking > await self._lacking_before():
+            self._hold_back()
+            return
         else:
             repeated = report.records - report.unique if self._project.data.item_key else None
             await intake.note(
                 stored_records=report.records, change=intake.tally.change,
                 since=self._changes.watermark, ended_by=report.ended_by, notes=report.notes,
+                lacking=report.lacking,
             )  # fmt: skip
             run: Run = await loop.run_in_executor(
                 self._writer,
@@ -294,6 +316,20 @@ class _RunInProgress:
             standing = await loop.run_in_executor(self._writer, _standing, self._project)
             if standing is not None:
                 self._hold_against_announced(standing)
+
+    async def _lacking_before(self) -> float:
+        """How many records the stored archive is known to lack; infinite where nothing is."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._writer, lacking_in, self._project)
+
+    def _hold_back(self) -> None:
+        """What came stays where the next run goes on with it."""
+        self._report.held_back = True
+        self._report.outcome = Outcome.PARTIAL
+        self._report.notes.append(
+            "the stored archive lacks less, so it stays as it is. If the API's total is no exact"
+            " number, set data.total_is_estimate"
+        )
 
     def _hold_against_announced(self, standing: int) -> None:
         """An export gives the latest state; all stored pages together may hold more than that."""
@@ -317,7 +353,8 @@ def _restore(intake: Intake) -> dict[int, int]:
         if response.time < again or body is None or response.name != intake.name(response.number):
             continue
         page = intake.reader.read_stored(body)
-        intake.tally.hear(page)
+        mark, _ = chain_position(json.loads(response.evidence))
+        intake.tally.hear(page, part=part_of(mark))
         intake.take_over(response.number, page)
         digests[page.digest] = response.number
     return digests

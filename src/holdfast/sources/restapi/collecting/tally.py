@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from holdfast.sources.restapi.asking.pages import Page
     from holdfast.sources.restapi.project.project import Project
 
+_FIELDS = 12
+
+_FIELDS = 12
+
 
 @dataclass(slots=True)
 class Tally:
@@ -24,42 +28,67 @@ class Tally:
     pages: int = 0
     records: int = 0
     bytes: int = 0
-    announced: int | None = None
-    """What the API said last."""
     announced_pages: int | None = None
-    announced_first: int | None = None
     disproved: int | None = None
     """An announced total that the records themselves have shown to be wrong."""
+    disproved_pages: int | None = None
+    """An announced number of pages after which there was another."""
     shrank: bool = False
     """The announced total went down while the list was read: rows may have moved past us."""
     change: Any = None
     """The highest change_key seen. Any: as the API writes it."""
+    keyless: int = 0
+    """Records without item_key."""
+    fields: dict[str, None] = field(default_factory=dict)
+    """Names of fields that records have, some of them."""
+    heard_total: bool = False
+    """Some answer had a number where the project says the total is."""
+    heard_pages: bool = False
+    _totals: dict[str, int] = field(default_factory=dict)
+    """What the API said last, by part of the list."""
     _heard: datetime | None = None
     _keys: KeyCount = field(default_factory=KeyCount)
-    _keyless: int = 0
 
-    def hear(self, page: Page, when: datetime | None = None) -> None:
-        """Takes over what a page announces, unless a later one has spoken already."""
+    @property
+    def announced(self) -> int | None:
+        """What the API said last, of all parts together."""
+        return sum(self._totals.values()) if self._totals else None
+
+    def hear(self, page: Page, when: datetime | None = None, *, part: str = "") -> None:
+        """Takes over what a page announces, unless a later one has spoken already. `part` names
+        the part of the list that the page's total is about.
+        """
         if when is not None and self._heard is not None and when < self._heard:
             return
         self._heard = when
         if page.pages is not None:
-            self.announced_pages = page.pages
-        if page.total is None or self.disproved is not None:
+            self.heard_pages = True
+            if self.disproved_pages is None:
+                self.announced_pages = page.pages
+        if page.total is None:
+            return
+        self.heard_total = True
+        if self.disproved is not None:
             return
         if page.total < len(page.records):
             self.disprove(page.total)
             return
-        if self.announced_first is None:
-            self.announced_first = page.total
-        elif self.announced is not None and page.total < self.announced:
+        before = self._totals.get(part, 0)
+        if page.total < before:
+            if self.project.source.iterate_by == "since_id":
+                return  # it counts what is left after the id that was sent
             self.shrank = True
-        self.announced = page.total
+        self._totals[part] = page.total
 
     def disprove(self, total: int) -> None:
-        """From now on nothing is announced, as far as this run is concerned."""
-        self.disproved, self.announced, self.announced_first = total, None, None
+        """From now on no total is announced, as far as this run is concerned."""
+        self.disproved = total
+        self._totals.clear()
         self.shrank = False
+
+    def disprove_pages(self, pages: int) -> None:
+        """As `disprove`, for the number of pages."""
+        self.disproved_pages, self.announced_pages = pages, None
 
     def count(self, page: Page) -> None:
         """Adds a stored page's records."""
@@ -69,9 +98,12 @@ class Tally:
         if self.project.data.item_key:
             for key in keys_of(self.project, page.records):
                 if key is None:
-                    self._keyless += 1
+                    self.keyless += 1
                 else:
                     self._keys.add(key)
+        if len(self.fields) < _FIELDS:
+            for record in page.records[:1]:
+                self.fields.update(dict.fromkeys(record if isinstance(record, dict) else ()))
         self._watch_changes(page)
 
     def uncount(self, page: Page) -> None:
@@ -79,11 +111,13 @@ class Tally:
         self.pages -= 1
         self.records -= len(page.records)
         self.bytes -= len(page.body)
+        if self.project.data.item_key:
+            self.keyless -= sum(key is None for key in keys_of(self.project, page.records))
 
     def reset(self) -> None:
         """Begins to count anew; what was announced stays known."""
-        self.pages = self.records = self.bytes = self._keyless = 0
-        self.announced_first, self.shrank, self.change = self.announced, False, None
+        self.pages = self.records = self.bytes = self.keyless = 0
+        self.shrank, self.change = False, None
         self._keys.close()
         self._keys = KeyCount()
 
@@ -91,7 +125,7 @@ class Tally:
         """Records without repetitions of an item key; all of them where there is no item_key."""
         if not self.project.data.item_key:
             return self.records
-        return self._keyless + self._keys.distinct()
+        return self.keyless + self._keys.distinct()
 
     def close(self) -> None:
         """Gives up what counting needs on disk."""

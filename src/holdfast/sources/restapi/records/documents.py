@@ -103,6 +103,11 @@ def key_of(project: Project, record: Any) -> str | None:
     return as_json(values[0] if len(values) == 1 else values)
 
 
+def identity(project: Project, record: Any) -> str:
+    """What tells a record from others: its item_key, or all of it. Any: JSON."""
+    return key_of(project, record) or as_json(record)
+
+
 def as_json(value: Any) -> str:
     """Compact JSON text. Any: JSON."""
     try:
