@@ -10,7 +10,7 @@ import os
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
@@ -28,10 +28,11 @@ from urllib3.util.ssl_match_hostname import CertificateError as NameMismatchErro
 from holdfast import __version__
 from holdfast.core.clock import SystemClock
 from holdfast.core.errors import CertificateError, NetworkError, RedirectError
+from holdfast.net.attentive import POOLS
 from holdfast.net.egress import OWN_MACHINE, reachable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from urllib.parse import SplitResult
 
     from urllib3 import BaseHTTPResponse, HTTPConnectionPool
@@ -73,6 +74,46 @@ class Response:
     body: bytes
 
 
+class Incoming:
+    """An answer whose body is on its way. Its connection is free for others once that is read to
+    its end, or closed.
+    """
+
+    def __init__(self, raw: BaseHTTPResponse, place: SplitResult) -> None:
+        self.status = raw.status
+        self.reason = raw.reason or ""
+        self.headers: Mapping[str, str] = raw.headers
+        """Found under any spelling of their names."""
+        self._raw = raw
+        self._place = place
+
+    def read(self, size: int | None = None) -> bytes:
+        """Up to `size` bytes as they were sent, nothing at the end; without a size all that is
+        left.
+
+        Raises:
+            NetworkError: the connection broke, or less came than was announced.
+        """
+        try:
+            return self._raw.read(size, decode_content=False)
+        except HTTPError as error:
+            raise _explain(error, self._place) from error
+
+    def close(self) -> None:
+        """Breaks off what was not read."""
+        self._raw.close()
+        self._raw.release_conn()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()  # who forgets one must not wait for a free connection later
+
+
 class HttpClient:
     """Keeps connections open for the next request; for all threads and forked processes.
 
@@ -111,6 +152,7 @@ class HttpClient:
     def _start(self) -> None:
         self._process = os.getpid()
         self._direct = urllib3.PoolManager(**self._pool_options)
+        self._direct.pool_classes_by_scheme = POOLS
         self._proxied: dict[str, urllib3.ProxyManager] = {}
         self._judged: dict[tuple[str, int], tuple[float, list[str]]] = {}
 
@@ -143,6 +185,39 @@ class HttpClient:
             asked = _headers_for(asked, place, urlsplit(url))
         raise RedirectError(f"{place.hostname} redirects more than {self._redirects} times")
 
+    def exchange(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: Iterable[bytes] | None = None,
+        length: int = 0,
+    ) -> Incoming:
+        """The beginning of the answer, whatever its status; no redirect is followed.
+
+        `body` is `length` bytes in pieces of any size, sent as they are made. Sending ends early
+        where the server answers before it has all. What `body` raises is passed on, unless it is
+        an `OSError`.
+
+        Raises:
+            NetworkError: no answer.
+            EgressDeniedError: the address is not allowed.
+        """
+        if os.getpid() != self._process:
+            self._start()
+        place = urlsplit(url)
+        asked = {
+            "User-Agent": f"holdfast/{__version__}",
+            "Accept-Encoding": "identity",
+            **({} if body is None else {"Content-Length": str(length)}),
+            **headers,
+        }
+        try:
+            return Incoming(self._send(method, place, asked, body), place)
+        except HTTPError as error:
+            raise _explain(error, place) from error
+
     def close(self) -> None:
         self._direct.clear()
         for manager in self._proxied.values():
@@ -158,7 +233,7 @@ class HttpClient:
         if body is not None:
             headers = {**headers, "Content-Length": str(len(body))}
         try:
-            raw = self._send(method, place, headers, body)
+            raw = self._send(method, place, headers, _pieces(body))
             content = raw.read(LARGEST_BODY + 1)
             if len(content) > LARGEST_BODY:
                 raw.close()
@@ -173,7 +248,7 @@ class HttpClient:
         method: str,
         place: SplitResult,
         headers: dict[str, str],
-        body: bytes | memoryview | None,
+        body: Iterable[bytes] | None,
     ) -> BaseHTTPResponse:
         proxy = _proxy_for(place)
         if proxy:
@@ -182,7 +257,7 @@ class HttpClient:
                 method,
                 _without_credentials(place).geturl(),
                 headers=headers,
-                body=_pieces(body),
+                body=body,
                 redirect=False,
                 retries=False,
                 preload_content=False,
@@ -194,7 +269,7 @@ class HttpClient:
                     method,
                     (place.path or "/") + (f"?{place.query}" if place.query else ""),
                     headers={"Host": _without_credentials(place).netloc, **headers},
-                    body=_pieces(body),
+                    body=body,
                     redirect=False,
                     retries=False,
                     preload_content=False,
@@ -233,11 +308,13 @@ class HttpClient:
         if proxy not in self._proxied:
             address = urlsplit(proxy)
             user = f"{unquote(address.username or '')}:{unquote(address.password or '')}"
-            self._proxied[proxy] = urllib3.ProxyManager(
+            manager = urllib3.ProxyManager(
                 _without_credentials(address).geturl(),
                 proxy_headers=make_headers(proxy_basic_auth=user) if address.username else None,
                 **self._pool_options,
             )
+            manager.pool_classes_by_scheme = POOLS
+            self._proxied[proxy] = manager
         return self._proxied[proxy]
 
 
@@ -292,4 +369,6 @@ def _explain(error: HTTPError, place: SplitResult) -> NetworkError:
         return NetworkError(f"{place.hostname} does not accept connections in time")
     if isinstance(error, ReadTimeoutError):
         return NetworkError(f"{place.hostname} stopped answering")
+    if any(isinstance(each, TimeoutError) for each in error.args):
+        return NetworkError(f"{place.hostname} takes no more of what is sent")
     return NetworkError(f"the connection to {place.hostname} broke: {type(error).__name__}")
