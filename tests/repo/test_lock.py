@@ -12,7 +12,7 @@ from holdfast.core.errors import LockedError, LockLostError
 from holdfast.repo import lock as locks
 from holdfast.repo.format.crypto import Key
 from holdfast.repo.format.gotext import format_time
-from holdfast.repo.lock import LEASE, Holder, LockFile, acquire
+from holdfast.repo.lock import LEASE, Holder, LockFile, Wishes, acquire
 from holdfast.repo.objects import Objects
 from holdfast.store.contract import FileKind
 from holdfast.store.memory import MemoryStore
@@ -213,3 +213,42 @@ def test_locks_are_restics(objects, clock):
     assert document["pid"] == os.getpid()
     assert document["hostname"] == socket.gethostname()
     assert {"time", "username"} <= set(document)
+
+
+def test_who_waits_for_an_exclusive_lock_says_so(objects, clock):
+    """A holder of a shared lock sees that somebody waits, and the wish ends with the waiting."""
+    held = acquire(objects, exclusive=False, clock=clock)
+    seen = []
+
+    class Observed(FakeClock):
+        def sleep(self, seconds):
+            seen.append(Wishes(objects, clock).any())
+            super().sleep(seconds)
+
+    with pytest.raises(LockedError):
+        acquire(objects, exclusive=True, clock=Observed(), wait=3)
+    assert seen
+    assert all(seen)
+    assert not Wishes(objects, clock).any()
+    assert _names(objects) == {held.id}
+
+
+def test_a_wish_is_in_nobodys_way(objects, clock):
+    """Two that wait for an exclusive lock do not wait for each other, nor does a writer."""
+    wish = locks.Lock(objects, clock, exclusive=False, wish=True)
+    acquire(objects, exclusive=False, clock=clock).release()
+    acquire(objects, exclusive=True, clock=clock).release()
+    assert _names(objects) == {wish.id}
+    assert Wishes(objects, clock).any()
+
+
+def test_a_wish_of_the_dead_goes_away(objects, clock):
+    """I5: who was killed while it waited leaves nothing that lasts."""
+    wish = locks.Lock(objects, clock, exclusive=False, wish=True)
+    file = msgspec.json.decode(objects.load(FileKind.LOCK, wish.id), type=LockFile)
+    file.pid = _dead_pid()
+    dead = objects.save(FileKind.LOCK, msgspec.json.encode(file))
+    wish.release()
+    assert not Wishes(objects, clock).any()
+    acquire(objects, exclusive=True, clock=clock).release()
+    assert dead not in _names(objects)

@@ -11,6 +11,9 @@ anybody else's:
 - a lock of restic is dead by restic's rule (process gone on the same host, or 30 minutes old), the
   age taken between two times of the store's clock where the store has one.
 
+Who waits for an exclusive lock meanwhile holds a shared one that says so, a wish: a server that
+keeps its lock for hours sees it and lets go for a moment. Wishes are in nobody's way but restic's.
+
 A holder proves that it still holds its lock right before it commits or deletes (`prove`): one that
 was paused past its lease finds its file gone, and commits nothing.
 """
@@ -41,7 +44,7 @@ from holdfast.repo.format.gotext import format_time, parse_time
 from holdfast.store.contract import FileKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Container, Iterator
 
     from holdfast.core.clock import Clock
     from holdfast.repo.objects import Objects
@@ -54,7 +57,7 @@ _SETTLE = 0.2
 """Between writing a lock and looking again, for stores that list late."""
 
 
-class Holder(msgspec.Struct):
+class Holder(msgspec.Struct, omit_defaults=True):
     """What we add to restic's document: exactly who holds the lock."""
 
     machine: str
@@ -62,6 +65,8 @@ class Holder(msgspec.Struct):
     started: int
     """start time of the process in the kernel's ticks"""
     lease: float
+    wish: bool = False
+    """only waits for an exclusive lock"""
 
 
 class LockFile(msgspec.Struct, omit_defaults=True):
@@ -82,6 +87,10 @@ class SeenLock:
     id: ObjectId
     file: LockFile | None
     mtime: int
+
+    @property
+    def is_wish(self) -> bool:
+        return self.file is not None and self.file.holdfast is not None and self.file.holdfast.wish
 
     def describe(self) -> str:
         if self.file is None:
@@ -142,12 +151,17 @@ class _Watch:
             self._store_lead = stamp - int(self._clock.monotonic() * 1e9) if stamp else 0
         return self._store_lead and self._store_lead + int(self._clock.monotonic() * 1e9)
 
-    def look(self, *, besides: ObjectId | None) -> list[SeenLock]:
+    def look(self, *, besides: Container[ObjectId]) -> list[SeenLock]:
         """All locks but one's own."""
         seen = []
-        for item in list(self._objects.store.list(FileKind.LOCK)):
+        items = list(self._objects.store.list(FileKind.LOCK))
+        names = {item.name for item in items}
+        for known in (self._read, self._since):
+            for gone in known.keys() - names:
+                del known[gone]
+        for item in items:
             name = ObjectId(item.name)
-            if name == besides:
+            if name in besides:
                 continue
             if name not in self._read:
                 try:
@@ -188,10 +202,13 @@ class _Watch:
 class Lock:
     """A lock that is held. Make one with `acquire`."""
 
-    def __init__(self, objects: Objects, clock: Clock, *, exclusive: bool) -> None:
+    def __init__(
+        self, objects: Objects, clock: Clock, *, exclusive: bool, wish: bool = False
+    ) -> None:
         self._objects = objects
         self._clock = clock
         self.exclusive = exclusive
+        self._wish = wish
         self._guard = threading.Lock()
         self._failure: StoreError | None = None
         self._id = self._write()
@@ -207,13 +224,18 @@ class Lock:
             pid=pid,
             uid=os.getuid(),
             gid=os.getgid(),
-            holdfast=Holder(machine_identity(), process_start(pid) or 0, LEASE),
+            holdfast=Holder(machine_identity(), process_start(pid) or 0, LEASE, self._wish),
         )
         return self._objects.save(FileKind.LOCK, msgspec.json.encode(file))
 
     @property
     def id(self) -> ObjectId:
         return self._id
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was taken or refreshed last."""
+        return self._clock.monotonic() - self._refreshed
 
     def refresh(self) -> None:
         """Replaces the lock file by a fresh one.
@@ -300,27 +322,60 @@ def acquire(
     watch = _Watch(objects, clock)
     deadline = clock.monotonic() + wait
     mine: Lock | None = None
+    wish: Lock | None = None
     told = False
-    while True:
-        seen = watch.look(besides=mine.id if mine else None)
-        blocking = _blocking(objects, watch, seen, exclusive=exclusive)
-        if not blocking:
+    try:
+        while True:
+            own = {lock.id for lock in (mine, wish) if lock is not None}
+            blocking = _blocking(objects, watch, watch.look(besides=own), exclusive=exclusive)
+            if not blocking:
+                if mine is not None:
+                    return mine
+                mine = Lock(objects, clock, exclusive=exclusive)
+                clock.sleep(0 if objects.store.properties.local else _SETTLE)
+                continue
             if mine is not None:
-                return mine
-            mine = Lock(objects, clock, exclusive=exclusive)
-            clock.sleep(0 if objects.store.properties.local else _SETTLE)
-            continue
-        if mine is not None:
-            mine.release()  # two came at once: step back, each for a different while
-            mine = None
-            clock.sleep(random.uniform(0, _SETTLE * 5))  # noqa: S311  jitter
-        alive = [lock for lock, verdict in blocking if verdict]
-        if alive and clock.monotonic() >= deadline:
-            raise LockedError(f"the repository is {alive[0].describe()}")
-        if not told:
-            on_wait(f"the repository is {blocking[0][0].describe()}; waiting")
-            told = True
-        clock.sleep(_POLL)
+                mine.release()  # two came at once: step back, each for a different while
+                mine = None
+                clock.sleep(random.uniform(0, _SETTLE * 5))  # noqa: S311  jitter
+            alive = [lock for lock, verdict in blocking if verdict]
+            if alive and clock.monotonic() >= deadline:
+                raise LockedError(f"the repository is {alive[0].describe()}")
+            if not told:
+                on_wait(f"the repository is {blocking[0][0].describe()}; waiting")
+                told = True
+            if exclusive:
+                wish = _keep_wishing(objects, clock, wish)
+            clock.sleep(_POLL)
+    finally:
+        if wish is not None:
+            wish.release()
+
+
+def _keep_wishing(objects: Objects, clock: Clock, wish: Lock | None) -> Lock | None:
+    """A fresh wish; None where it cannot be had, as on a full disk: then waiting must do."""
+    try:
+        if wish is None:
+            return Lock(objects, clock, exclusive=False, wish=True)
+        if wish.age > REFRESH:
+            wish.refresh()
+    except (StoreError, LockLostError):
+        pass
+    return wish
+
+
+class Wishes:
+    """Tells a holder of a shared lock whether somebody wishes for an exclusive one."""
+
+    def __init__(self, objects: Objects, clock: Clock) -> None:
+        self._watch = _Watch(objects, clock)
+
+    def any(self) -> bool:
+        """One listing, and one read for each lock that is new. Raises StoreError."""
+        return any(
+            lock.is_wish and self._watch.verdict(lock) is not False
+            for lock in self._watch.look(besides=())
+        )
 
 
 def _blocking(
@@ -332,6 +387,8 @@ def _blocking(
         if not exclusive and lock.file is not None and not lock.file.exclusive:
             continue
         verdict = watch.verdict(lock)
+        if verdict is not False and lock.is_wish:
+            continue
         if verdict is False:
             try:
                 objects.store.remove(FileKind.LOCK, lock.id)
@@ -346,7 +403,7 @@ def remove_stale(objects: Objects, clock: Clock) -> int:
     """Removes the locks that are known to be dead right now, without waiting; how many."""
     watch = _Watch(objects, clock)
     removed = 0
-    for lock in watch.look(besides=None):
+    for lock in watch.look(besides=()):
         if watch.verdict(lock) is False:
             objects.store.remove(FileKind.LOCK, lock.id)
             removed += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from holdfast.core.errors import (
 )
 from holdfast.core.ids import SHORT_ID, BlobId, ObjectId, PackId
 from holdfast.repo.blobs.index import Index
-from holdfast.repo.blobs.index_file import documents
+from holdfast.repo.blobs.index_file import decode, documents
 from holdfast.repo.format.chunker import is_irreducible, random_polynomial
 from holdfast.repo.format.crypto import Cipher, Key
 from holdfast.repo.format.pack import (
@@ -88,6 +89,8 @@ class Repository:
         self.cache = cache
         self.clock = clock or SystemClock()
         self._index: Index | None = None
+        self._index_names: set[str] | None = None
+        self._changing_index = threading.RLock()
 
     # --- making and opening -----------------------------------------------------------------------
 
@@ -192,30 +195,59 @@ class Repository:
 
     @property
     def index(self) -> Index:
-        if self._index is None:
-            self._index = self.load_index()
-        return self._index
+        return self._index or self.load_index()
 
     @index.setter
     def index(self, index: Index) -> None:
-        self._index = index
+        with self._changing_index:
+            self._index = index
+            self._index_names = None  # not known: the next refresh loads it anew
 
     def load_index(self) -> Index:
         """The index as the store has it now."""
-        names = {item.name for item in self.store.list(FileKind.INDEX)}
-        self._index = Index.load(
-            names,
-            lambda name: self.objects.load(FileKind.INDEX, name),
-            cache_path=self.cache / "index" if self.cache else None,
-        )
-        return self._index
+        with self._changing_index:
+            names = {item.name for item in self.store.list(FileKind.INDEX)}
+            index = Index.load(
+                names,
+                lambda name: self.objects.load(FileKind.INDEX, name),
+                cache_path=self.cache / "index" if self.cache else None,
+            )
+            self._index, self._index_names = index, names
+            return index
+
+    def refresh_index(self) -> bool:
+        """Takes up what others have stored or pruned since the index was loaded, for whoever keeps
+        a repository open. Costs one listing where nothing has changed.
+
+        True where index files are gone: what was known before may be no more.
+        """
+        with self._changing_index:
+            if self._index is None:
+                self.load_index()
+                return True
+            names = {item.name for item in self.store.list(FileKind.INDEX)}
+            if self._index_names is None or not self._index_names <= names:
+                self.load_index()
+                return True
+            for name in sorted(names - self._index_names):
+                document = self.objects.load(FileKind.INDEX, name)
+                for pack, blobs in decode(document, name=name):
+                    self._index.add_pack(pack, blobs)
+                self._index_names.add(name)
+            return False
 
     def save_index(self, packs: Sequence[StoredPack]) -> None:
         """Makes stored packs findable: durable index files, and the index in memory."""
-        for document in documents((pack.id, pack.blobs) for pack in packs):
+        names = [
             self.objects.save(FileKind.INDEX, document)
-        for pack in packs:
-            self.index.add_pack(pack.id, pack.blobs)
+            for document in documents((pack.id, pack.blobs) for pack in packs)
+        ]
+        with self._changing_index:
+            index = self.index
+            if self._index_names is not None:
+                self._index_names.update(names)
+            for pack in packs:
+                index.add_pack(pack.id, pack.blobs)
 
     # --- blobs ------------------------------------------------------------------------------------
 
