@@ -23,11 +23,12 @@ class Verb(NamedTuple):
     group: str
 
 
-_KEEP, _LOOK, _GIVE, _CARE, _SELF = (
+_KEEP, _LOOK, _GIVE, _CARE, _SERVER, _SELF = (
     "Keep",
     "Look",
     "Give back",
     "Take care of a repository",
+    "The server",
     "Holdfast itself",
 )
 VERBS = {
@@ -56,6 +57,9 @@ VERBS = {
     "list": Verb("list_objects:list_objects", "List stored objects of one kind.", _CARE),
     "cat": Verb("cat:cat", "Print a stored object.", _CARE),
     "store": Verb("store:app", "Look at a storage place.", _CARE),
+    "serve": Verb("serve:serve", "Run the server.", _SERVER),
+    "web": Verb("serve:web", "Run the server's listeners alone.", _SERVER),
+    "worker": Verb("serve:worker", "Run the server's tasks alone.", _SERVER),
     "doctor": Verb("doctor:doctor", "Look for what is wrong, with remedies.", _SELF),
     "completion": Verb("completion:completion", "Print completion for a shell.", _SELF),
     "self": Verb("self_version:app", "About this program.", _SELF),

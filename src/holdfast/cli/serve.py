@@ -1,0 +1,126 @@
+"""`holdfast serve`, and its halves `web` and `worker`."""
+
+import fcntl
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from holdfast.cli import settings as settings_of
+from holdfast.cli.data import ConfigFile, Data
+from holdfast.cli.output import Output
+from holdfast.cli.supervising import Supervisor, end_with_parent
+from holdfast.core.errors import DataFolderBusyError
+
+Listen = Annotated[
+    str,
+    typer.Option(metavar="HOST:PORT", help="Where the main listener is (127.0.0.1:5656)."),
+]
+RestbackupListen = Annotated[
+    str,
+    typer.Option(
+        "--restbackup-listen",
+        metavar="HOST:PORT",
+        help="Where RestBackup's listener is (127.0.0.1:5657).",
+    ),
+]
+Tls = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|off|CERT:KEY",
+        help="auto makes a local authority and a certificate in the data folder.",
+    ),
+]
+
+
+def serve(
+    ctx: typer.Context,
+    *,
+    data: Data,
+    listen: Listen = "",
+    restbackup_listen: RestbackupListen = "",
+    tls: Tls = "",
+    config: ConfigFile = None,
+) -> None:
+    """Runs the server on this machine: one web process and one worker, nothing else needed.
+
+    It ends with SIGTERM or Ctrl-C, after what is under way.
+    """
+    output = Output(settings_of.of(ctx))
+    from holdfast.service.generation import RESTART
+    from holdfast.service.opening import open_ground
+
+    with _alone(data):
+        open_ground(data, config).catalog.close()  # made or migrated once, before both start
+        common = ["--data", str(data), *(["--config", str(config)] if config else [])]
+        ways = [
+            *(["--listen", listen] if listen else []),
+            *(["--restbackup-listen", restbackup_listen] if restbackup_listen else []),
+            *(["--tls", tls] if tls else []),
+        ]
+        supervisor = Supervisor(
+            {"web": ["web", *common, *ways], "worker": ["worker", *common]}, restart_code=RESTART
+        )
+        output.note(f"serving {data}; Ctrl-C ends it")
+        supervisor.run()
+
+
+def web(
+    *,
+    data: Data,
+    listen: Listen = "",
+    restbackup_listen: RestbackupListen = "",
+    tls: Tls = "",
+    config: ConfigFile = None,
+) -> None:
+    """Runs the listeners alone; tasks need a `holdfast worker` on this catalog."""
+    from holdfast.web.serving import WebOptions
+    from holdfast.web.serving import serve as serve_web
+
+    end_with_parent()
+    code = serve_web(data, config, WebOptions(listen, restbackup_listen, tls))
+    raise typer.Exit(code)
+
+
+def worker(
+    *,
+    data: Data,
+    config: ConfigFile = None,
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="Unique among workers (default: this machine's).")
+    ] = "",
+) -> None:
+    """Runs tasks; as many workers as you like share a catalog on PostgreSQL."""
+    from holdfast.service.working import run_worker
+
+    end_with_parent()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    raise typer.Exit(run_worker(data, config, name or socket.gethostname(), stop))
+
+
+@contextmanager
+def _alone(data: Path) -> Iterator[None]:
+    """One `serve` for a data folder, for as long as its process lives.
+
+    Raises:
+        DataFolderBusyError
+    """
+    run = data / "run"
+    run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(run / "serve.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataFolderBusyError(f"a server works on {data} already") from error
+        yield
+    finally:
+        os.close(descriptor)

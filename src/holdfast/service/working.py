@@ -1,0 +1,39 @@
+"""The worker process: takes tasks from the queue and runs what is registered for their kinds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from holdfast.jobs.worker import Worker, WorkerOptions
+from holdfast.service.generation import RESTART, current
+from holdfast.service.opening import open_ground
+
+if TYPE_CHECKING:
+    import threading
+    from pathlib import Path
+
+_LOOK_EVERY = 0.5
+_PATIENCE = 30.0
+"""Seconds that running tasks have when the worker is told to end; then they go on elsewhere."""
+
+
+def run_worker(folder: Path, config: Path | None, name: str, stop: threading.Event) -> int:
+    """Works until `stop`, or until the generation changes; the process's exit code."""
+    ground = open_ground(folder, config)
+    catalog = ground.catalog
+    limits = ground.configuration.limits
+    worker = Worker(
+        "holdfast.service.work.composition:compose",
+        {"folder": str(folder), "config": str(config) if config else None},
+        WorkerOptions(name=name, lock=folder / "run" / f"worker-{name}.lock", slots=limits.tasks),
+    )
+    began = current(catalog)
+    worker.start()
+    try:
+        while not stop.wait(_LOOK_EVERY):
+            if current(catalog) != began:
+                return RESTART
+    finally:
+        worker.stop(_PATIENCE)
+        catalog.close()
+    return 0
