@@ -1,6 +1,5 @@
 """What the administration commands take: which data folder, which configuration file."""
 
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,8 @@ import typer
 from holdfast.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from holdfast.service.server import Service
 
 Data = Annotated[
