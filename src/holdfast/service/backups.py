@@ -246,15 +246,18 @@ class Backups:
         *,
         states: Sequence[BackupState] = VISIBLE,
         conditions: Sequence[ColumnElement[bool]] = (),
-        order: Sequence[ColumnElement[Any]] = (_ROW.created.desc(), _ROW.id.desc()),
+        oldest_first: bool = False,
         limit: int | None = None,
         offset: int = 0,
     ) -> Sequence[Backup]:
-        """Newest first where no order is given. `target` None: those of all targets."""
+        """By time. `target` None: those of all targets."""
         scope = {"target": target.id, "pool": target.pool_id} if target else {}
         where = [_ROW.state.in_([str(state) for state in states]), *conditions]
         if target:
             where.append(_ROW.target_id == target.id)
+        order: Sequence[Any] = (_ROW.created, _ROW.name, _ROW.id)
+        if not oldest_first:
+            order = (_ROW.created.desc(), _ROW.id.desc())
         with self._ground.read(who, Verb.BACKUP_LIST, "backups", **scope) as tx:
             return tx.backups.all(*where, order=order, limit=limit, offset=offset)
 
