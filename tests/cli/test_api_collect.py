@@ -10,7 +10,7 @@ import pytest
 
 from holdfast.cli.main import run as holdfast
 from holdfast.testing.api_listing import Listing
-from holdfast.testing.api_server import ApiServer, login_page, server_error
+from holdfast.testing.api_server import ApiServer, login_page, server_error, too_many
 
 
 @pytest.fixture
@@ -350,3 +350,33 @@ def test_files_that_are_named_are_looked_at(project, capsys):
     (project / "follow_params.json").write_text("{")
     assert holdfast(["api", "validate-config", "-p", str(project)]) == 1
     assert "follow_params.json cannot be read as JSON" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["run", "update", "detect", "estimate"])
+def test_a_long_wait_is_said(project, api, capsys, verb):
+    """Whoever waits for an API that asks for a day is told, whatever they are doing."""
+    if verb == "update":
+        assert holdfast(["api", "run", "-p", "demo"]) == 0
+    api.script("/items", too_many("86400"), forever=True)
+    assert holdfast(["api", verb, "-p", "demo"]) == 1
+    assert "it asks to wait 86400 s: not waited for" in capsys.readouterr().err
+
+
+def test_a_server_collects_only_from_where_its_policy_leads(project, api):
+    """An egress policy holds for whatever the archiver does over the network."""
+    from holdfast.core.errors import FetchError
+    from holdfast.net.egress import PUBLIC_ONLY
+    from holdfast.sources.restapi.collecting.detect import detect_project
+    from holdfast.sources.restapi.collecting.estimate import estimate_project
+    from holdfast.sources.restapi.collecting.run import Orders, run_project
+    from holdfast.sources.restapi.project.project import load_project
+
+    loaded = load_project(project)
+    for act in (
+        lambda: run_project(loaded, "full", Orders(egress=PUBLIC_ONLY)),
+        lambda: detect_project(loaded, egress=PUBLIC_ONLY),
+        lambda: estimate_project(loaded, egress=PUBLIC_ONLY),
+    ):
+        with pytest.raises(FetchError, match="where requests may not go"):
+            act()
+    assert api.requests == []

@@ -11,7 +11,7 @@ import typer
 from holdfast.cli import api_give, main
 from holdfast.core.errors import DamagedError, HoldfastError, PartialError, UsageError
 from holdfast.testing.api_projects import store_run, write_project
-from holdfast.testing.api_server import ApiServer, ServedFile
+from holdfast.testing.api_server import ApiServer, ServedFile, too_many
 
 
 @pytest.fixture
@@ -170,3 +170,14 @@ def test_a_missing_snapshot_is_told_from_a_missing_archive(run, project):
     with pytest.raises(HoldfastError) as caught:
         run("getfiles")
     assert caught.value.advice.startswith("The archive is updated; only its snapshot is missing.")
+
+
+@pytest.mark.parametrize("verb", ["follow", "getfiles"])
+def test_a_long_wait_is_said(run, api, verb):
+    """Whoever waits for an API that asks for a day is told, and what it asks is not waited for."""
+    api.fallbacks["/items/"] = api.fallbacks["/files/"] = lambda _request: too_many("86400")
+    api.details.clear()
+    api.files.clear()
+    with pytest.raises(HoldfastError):
+        run(verb)
+    assert "it asks to wait 86400 s: not waited for" in run.said.err

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import socket
 import ssl
 import threading
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_network
 
 import pytest
 from cryptography import x509
@@ -15,10 +17,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+from yarl import URL
 
 from holdfast.core.errors import FetchError, ProjectError, TlsError, UnreachableError
+from holdfast.net import aio
 from holdfast.net.aio import AsyncClient, Call, ClientOptions, encoded, shown
-from holdfast.net.egress import PUBLIC_ONLY
+from holdfast.net.egress import PUBLIC_ONLY, Egress
 from holdfast.testing.api_server import ApiServer, cut_body
 from holdfast.testing.loopback import Reply
 
@@ -199,6 +203,137 @@ def test_a_server_reaches_no_private_place(api, host):
     with pytest.raises(FetchError):
         send(f"http://{host}:{port}/x", egress=PUBLIC_ONLY)
     assert api.requests == []
+
+
+ONE_ALLOWED = Egress(allowed=(ip_network("127.0.0.1/32"),))
+ELSEWHERE = [
+    "http://127.0.0.2:{port}/y",
+    "http://127.2:{port}/y",
+    "http://2130706434:{port}/y",
+    "http://0x7f000002:{port}/y",
+    "http://0177.0.0.2:{port}/y",
+    "http://[::1]:{port}/y",
+    "http://[::ffff:127.0.0.2]:{port}/y",
+    "http://[::ffff:7f00:2]:{port}/y",
+    "http://0.0.0.0:{port}/y",
+    "http://127.0.0.1@127.0.0.2:{port}/y",
+    "http://127.0.0.1:80@127.0.0.2:{port}/y",
+    "http://127.0.0.2:{port}\\@127.0.0.1/y",
+    "http://127.0.0.2:{port}#@127.0.0.1/y",
+    "http://127.0.0.2:{port}?@127.0.0.1/y",
+    "//127.0.0.2:{port}/y",
+    "http://169.254.169.254/latest/meta-data/",
+    "http://10.0.0.1/y",
+    "http://here.test:{port}/y",
+    "file:///etc/passwd",
+    "gopher://127.0.0.2:{port}/y",
+]
+
+
+@pytest.fixture
+def names(monkeypatch):
+    """Addresses of names that no name server knows, as a mapping to fill."""
+    known = {"here.test": ["127.0.0.2"]}
+    asked = []
+    real = socket.getaddrinfo
+
+    def lookup(host, port, *args, **options):
+        asked.append(host)
+        if host in known:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, port)) for ip in known[host]]
+        return real(host, port, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    known["asked"] = asked
+    return known
+
+
+@pytest.mark.usefixtures("names")
+@pytest.mark.parametrize("target", ELSEWHERE)
+@pytest.mark.parametrize("way", ["address", "redirect"])
+def test_no_spelling_and_no_redirect_leads_elsewhere(api, target, way):
+    """One address is allowed; whatever another is dressed as, nothing but that one is asked."""
+    port = api.url.rsplit(":", 1)[1]
+    target = target.format(port=port)
+    api.routes["/x"] = lambda _request: Reply(302, b"", {"Location": target})
+    first = f"{api.url}/x" if way == "redirect" else target
+    try:
+        reply = send(first, egress=ONE_ALLOWED, connect_timeout=1)
+    except FetchError:
+        reply = None
+    # some of these are read as a harmless path or query of the allowed host
+    assert reply is None or URL(reply.url).host == "127.0.0.1"
+    assert {request.headers["host"] for request in api.requests} <= {f"127.0.0.1:{port}"}
+
+
+def test_a_name_that_changes_its_mind(api, names, monkeypatch):
+    """Each new look at a name is judged anew, and the connection goes where it was judged."""
+    monkeypatch.setattr(aio, "_ADDRESSES_LAST", 0)
+    port = api.url.rsplit(":", 1)[1]
+    names["rebinding.test"] = ["127.0.0.1"]
+    api.routes["/x"] = lambda _request: Reply(200, b"", {"Connection": "close"})
+
+    async def twice():
+        async with AsyncClient(ClientOptions(egress=ONE_ALLOWED)) as client:
+            call = Call(method="GET", url=f"http://rebinding.test:{port}/x")
+            assert (await client.send(call)).status == 200
+            names["rebinding.test"] = ["127.0.0.2"]
+            with pytest.raises(FetchError, match="this machine itself"):
+                await client.send(call)
+
+    asyncio.run(twice())
+    assert len(api.requests) == 1
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.2:{port}", "http://here.test:{port}"])
+def test_a_project_brings_no_proxy_from_within(api, names, proxy):
+    """A proxy that somebody else names is an address like any other."""
+    names["public.test"] = ["8.8.8.8"]
+    proxy = proxy.format(port=api.url.rsplit(":", 1)[1])
+    with pytest.raises(FetchError, match="this machine itself"):
+        send("http://public.test/x", egress=ONE_ALLOWED, proxies={"http": proxy})
+
+
+def test_what_a_proxy_would_resolve_is_judged_here(api, names):
+    """Behind an allowed proxy, too, private names and addresses stay out of reach."""
+    options = {"egress": ONE_ALLOWED, "proxies": {"http": api.url}}
+    for target in ("http://here.test/x", "http://127.0.0.2/x", "http://169.254.169.254/x"):
+        with pytest.raises(FetchError, match="may not go"):
+            send(target, **options)
+    assert api.requests == []
+    names["public.test"] = ["8.8.8.8"]
+    send("http://public.test/x", **options)
+    assert api.requests[0].target == "http://public.test/x"
+
+
+def test_the_operators_own_proxy_is_trusted(api, names, monkeypatch):
+    """That of the environment may lie in a private network; what is asked for through it may
+    not.
+    """
+    names["public.test"], names["proxy.test"] = ["8.8.8.8"], ["127.0.0.1"]
+    for name in (api.url, api.url.replace("127.0.0.1", "proxy.test")):
+        monkeypatch.setenv("http_proxy", name)
+        monkeypatch.delenv("no_proxy", raising=False)
+        send("http://public.test/x", egress=PUBLIC_ONLY)
+        with pytest.raises(FetchError, match="may not go"):
+            send("http://here.test/x", egress=PUBLIC_ONLY)
+    assert [request.target for request in api.requests] == ["http://public.test/x"] * 2
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_a_name_is_looked_up_once(api, names, host):
+    """Many requests, many connections, one look."""
+    url = api.url.replace("127.0.0.1", host)
+    api.latency = 0.01
+
+    async def many():
+        async with AsyncClient(ClientOptions(connections=4)) as client:
+            calls = [Call(method="GET", url=f"{url}/x") for _ in range(20)]
+            await asyncio.gather(*map(client.send, calls))
+
+    asyncio.run(many())
+    assert api.connections == 4
+    assert names["asked"].count(host) <= 1
 
 
 def test_a_proxy_is_used(api):

@@ -194,8 +194,8 @@ def detect(
     from holdfast.cli.api_run import detect_in
     from holdfast.sources.restapi.project.create import amend_project
 
-    detection = detect_in(folder_of(projectpath), url)
     out = output_of(json=json)
+    detection = detect_in(folder_of(projectpath), url, say=out.warn)
     if json:
         out.document({"found": detection.found, "test_read": detection.test_read,
                       "records": detection.records, "proved": detection.proved})  # fmt: skip
@@ -221,8 +221,8 @@ def estimate(
 
     from holdfast.sources.restapi.collecting.estimate import estimate_project
 
-    found = estimate_project(load(projectpath))
     out = output_of(json=json)
+    found = estimate_project(load(projectpath), say=out.warn)
     if json:
         out.document(asdict(found))
         return

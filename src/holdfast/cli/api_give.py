@@ -233,8 +233,9 @@ def follow(
         return
     with Meter(output) as meter:
         reports = following.follow(
-            project, mode=mode, progress=meter, log=output.note if verbose else _unheard
-        )
+            project, mode=mode, progress=meter, log=output.note if verbose else _unheard,
+            say=meter.note,
+        )  # fmt: skip
     for report in reports:
         told = f"{report.label}: {report.fetched} fetched, {report.present} were there"
         _tell(output, told, asdict(report), report.first_misses)
@@ -255,7 +256,9 @@ def getfiles(
     output = output_of(json=json, quiet=quiet, verbose=verbose)
     project = project_at(projectpath)
     with Meter(output) as meter:
-        report = getting.getfiles(project, progress=meter, log=output.note if verbose else _unheard)
+        report = getting.getfiles(
+            project, progress=meter, log=output.note if verbose else _unheard, say=meter.note
+        )
     told = (
         f"{report.fetched} files fetched ({format_size(report.bytes)}), {report.present} were there"
     )

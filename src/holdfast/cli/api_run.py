@@ -123,8 +123,9 @@ def plan(project: Project, mode: str) -> dict[str, Any]:
     }
 
 
-def detect_in(folder: Path, url: str | None) -> Detection:
-    """Detects with a folder's project, or at a bare address where there is none.
+def detect_in(folder: Path, url: str | None, *, say: Callable[[str], None]) -> Detection:
+    """Detects with a folder's project, or at a bare address where there is none. `say` hears of
+    long waits.
 
     Raises:
         NoProjectError: neither project nor address.
@@ -136,8 +137,8 @@ def detect_in(folder: Path, url: str | None) -> Detection:
     except NoProjectError:
         if url is None:
             raise
-        return detect_project(_bare_project(folder, url))
-    return detect_project(with_url(project, url) if url else project)
+        return detect_project(_bare_project(folder, url), say=say)
+    return detect_project(with_url(project, url) if url else project, say=say)
 
 
 def _bare_project(folder: Path, url: str) -> Project:

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urljoin, urlsplit
+from urllib.request import getproxies_environment, proxy_bypass
 
 import aiohttp
 from yarl import URL
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 _SEE_OTHER = {301, 302, 303}
+_ADDRESSES_LAST = 60
+"""Seconds after which a name is looked up again."""
 _PRIVATE = {"authorization", "cookie", "proxy-authorization"}
 
 
@@ -94,6 +97,8 @@ class AsyncClient:
     def __init__(self, options: ClientOptions) -> None:
         self._options = options
         self._session: aiohttp.ClientSession | None = None
+        self._judged: dict[tuple[str, int], float] = {}
+        self._judging = asyncio.Lock()
         self._timeout = aiohttp.ClientTimeout(
             total=options.timeout or None,
             sock_connect=options.connect_timeout or None,
@@ -105,12 +110,14 @@ class AsyncClient:
         connector = aiohttp.TCPConnector(
             limit=options.connections,
             ssl=_context(verify=options.verify),
-            resolver=_Resolver(options.egress),
+            resolver=_Resolver(options.egress, own_proxies=_own_proxies()),
+            ttl_dns_cache=_ADDRESSES_LAST,
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
             headers={"User-Agent": options.user_agent, "Accept-Encoding": "gzip, deflate"},
-            trust_env=not options.proxies,
+            # a policy means somebody else's requests: they are not signed with our own .netrc
+            trust_env=not options.proxies and options.egress == OWN_MACHINE,
             timeout=self._timeout,
         )
         return self
@@ -168,10 +175,12 @@ class AsyncClient:
         seen: list[str] = []
         while True:
             try:
-                self._judge(call.url)
+                target = URL(call.url, encoded=True)
+                proxy = self._proxy(call.url)
+                await self._judge(target, proxy)
                 answer = await self._session.request(
-                    call.method, URL(call.url, encoded=True), headers=call.headers, data=call.body,
-                    allow_redirects=False, proxy=self._proxy(call.url), timeout=times,
+                    call.method, target, headers=call.headers, data=call.body,
+                    allow_redirects=False, proxy=proxy, timeout=times,
                 )  # fmt: skip
             except (aiohttp.ClientError, OSError, ValueError) as error:
                 raise explained(error, call.url) from error
@@ -221,15 +230,35 @@ class AsyncClient:
         headers = {name: value for name, value in call.headers.items() if name.lower() not in drop}
         return Call(method=method, url=target, headers=headers, private=call.private, body=body)
 
-    def _judge(self, url: str) -> None:
-        """Addresses written as numbers never reach the resolver."""
-        host = urlsplit(url).hostname or ""
-        if host.replace(".", "").isdigit() or ":" in host:
-            reachable(self._options.egress, host, urlsplit(url).port or 0)
+    async def _judge(self, target: URL, proxy: str | None) -> None:
+        """What never reaches the resolver: addresses written as numbers, and names that a proxy
+        resolves.
+        """
+        policy = self._options.egress
+        if _is_literal(target.raw_host) or (proxy and policy != OWN_MACHINE):
+            await self._reach(target)
+        if proxy and _is_literal(URL(proxy).raw_host) and self._options.proxies:
+            await self._reach(URL(proxy))
+
+    async def _reach(self, target: URL) -> None:
+        """Raises EgressDeniedError where the policy has something against an address."""
+        place = (target.raw_host or "", target.port or 0)
+        if time.monotonic() < self._judged.get(place, 0.0):
+            return
+        async with self._judging:  # many requests begin at once, and one look is enough
+            if time.monotonic() >= self._judged.get(place, 0.0):
+                await asyncio.to_thread(reachable, self._options.egress, *place)
+                self._judged[place] = time.monotonic() + _ADDRESSES_LAST
 
     def _proxy(self, url: str) -> str | None:
-        proxies = self._options.proxies
-        return proxies.get(urlsplit(url).scheme) or proxies.get("all")
+        """The project's proxy, else that of the environment, which is trusted as our own."""
+        scheme = urlsplit(url).scheme
+        if self._options.proxies:
+            return self._options.proxies.get(scheme) or self._options.proxies.get("all")
+        proxies = getproxies_environment()
+        if not proxies or proxy_bypass(urlsplit(url).netloc.rpartition("@")[2]):
+            return None
+        return _as_url(proxies.get(scheme) or proxies.get("all"))
 
     async def _whole(self, answer: aiohttp.ClientResponse) -> bytes:
         pieces = []
@@ -255,11 +284,12 @@ class AsyncClient:
 
 class _Resolver(aiohttp.abc.AbstractResolver):
     """Names lead only where the policy lets them, and the connection goes to the very address
-    that was judged.
+    that was judged. How long an answer is good for is the connector's business.
     """
 
-    def __init__(self, egress: Egress) -> None:
+    def __init__(self, egress: Egress, *, own_proxies: frozenset[tuple[str, int]]) -> None:
         self._egress = egress
+        self._own_proxies = own_proxies
 
     async def resolve(
         self,
@@ -267,7 +297,8 @@ class _Resolver(aiohttp.abc.AbstractResolver):
         port: int = 0,
         family: socket.AddressFamily | int = 0,  # noqa: ARG002 - the library's signature
     ) -> list[aiohttp.abc.ResolveResult]:
-        found = await asyncio.to_thread(reachable, self._egress, host, port)
+        egress = OWN_MACHINE if (host, port) in self._own_proxies else self._egress
+        found = await asyncio.to_thread(reachable, egress, host, port)
         return [
             aiohttp.abc.ResolveResult(
                 hostname=host, host=address, port=port,
@@ -342,6 +373,21 @@ def _context(*, verify: bool | Path) -> ssl.SSLContext | bool:
         raise ProjectError(
             f"request.verify_ssl: {verify} is no bundle of certificates: {error}"
         ) from None
+
+
+def _own_proxies() -> frozenset[tuple[str, int]]:
+    """Host and port of the proxies that whoever runs this program has named."""
+    addresses = (URL(_as_url(proxy) or "") for proxy in getproxies_environment().values() if proxy)
+    return frozenset((url.raw_host or "", url.port or 0) for url in addresses)
+
+
+def _as_url(proxy: str | None) -> str | None:
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
+
+
+def _is_literal(host: str | None) -> bool:
+    """Whether the library takes it for an address, and connects without asking the resolver."""
+    return host is not None and (":" in host or host.replace(".", "").isdigit())
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

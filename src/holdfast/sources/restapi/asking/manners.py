@@ -8,17 +8,23 @@ import email.utils
 import random
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from holdfast import __version__
 from holdfast.net.aio import ClientOptions
+from holdfast.net.egress import OWN_MACHINE
 from holdfast.net.pace import Limits
 from holdfast.sources.restapi.project.sections import DEFAULT_RETRIES
 
 if TYPE_CHECKING:
+    from holdfast.net.egress import Egress
     from holdfast.sources.restapi.project.project import Project
 
+_LONGEST = 300.0
+"""Seconds that a request on somebody's behalf may take."""
+_LARGEST = 64 << 20
+"""Bytes that an answer to such a request may have."""
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -59,11 +65,23 @@ def origin(url: str) -> str:
     return f"{parts.scheme.lower()}://{(parts.hostname or '').lower()}:{port}"
 
 
-def client_options(project: Project, *, connections: int) -> ClientOptions:
+def client_options(
+    project: Project, *, connections: int, egress: Egress = OWN_MACHINE
+) -> ClientOptions:
+    """Of all that a project says about its requests. Under a policy, which means that somebody
+    else has written the project, what one request may take is bounded, too.
+    """
     options = project.request
     verify = options.verify_ssl
+    bounds: dict[str, Any] = {"timeout": options.timeout}
+    if egress != OWN_MACHINE:
+        bounds = {
+            "timeout": min(options.timeout or _LONGEST, _LONGEST),
+            "largest_body": _LARGEST,
+        }
     return ClientOptions(
-        timeout=options.timeout,
+        **bounds,
+        egress=egress,
         connect_timeout=options.connect_timeout,
         read_timeout=options.read_timeout,
         verify=verify if isinstance(verify, bool) else project.folder / verify,

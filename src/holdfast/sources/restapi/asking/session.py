@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import AnswerError, AuthError, FetchError, UnreachableError
 from holdfast.net.aio import AsyncClient, Call, Reply, encoded, shown
+from holdfast.net.egress import OWN_MACHINE
 from holdfast.net.pace import Limits, Pace
 from holdfast.sources.restapi.asking.credentials import Credentials, open_credentials
 from holdfast.sources.restapi.asking.gate import FIRST_WIDTH, Gate
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
     from pathlib import Path
 
+    from holdfast.net.egress import Egress
     from holdfast.sources.restapi.project.project import Project
 
 _THROTTLED = frozenset({429, 503})
@@ -404,9 +406,16 @@ async def open_session(
     redactor: Redactor | None = None,
     log: Callable[[str], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
+    egress: Egress = OWN_MACHINE,
 ) -> AsyncIterator[Session]:
     """A session with everything that the project says about requests, limits, retries and
     credentials.
+
+    Args:
+        log: gets a line for each request.
+        say: gets what a person wants to know at once, such as a long wait.
+        egress: where requests, redirects and proxies of the project may lead. It guards addresses
+            alone: a project's hooks, scripts, commands and files are read and run as ours.
 
     Raises:
         ProjectError: a secret or a bundle of certificates cannot be found.
@@ -414,7 +423,8 @@ async def open_session(
     redactor = redactor or Redactor()
     credentials = open_credentials(project, redactor)
     most = project.request.parallelism or MAX_PARALLEL
-    async with AsyncClient(client_options(project, connections=most)) as client:
+    options = client_options(project, connections=most, egress=egress)
+    async with AsyncClient(options) as client:
         yield Session(
             client, credentials, redactor, limits=limits_of(project), retrying=retrying_of(project),
             most=most, trusted=trusted_origins(project), log=log, say=say,

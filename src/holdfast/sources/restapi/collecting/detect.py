@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
 from holdfast.core.errors import AnswerError, FetchError
+from holdfast.net.egress import OWN_MACHINE
 from holdfast.sources.restapi.asking import clues
 from holdfast.sources.restapi.asking.paging import next_link
 from holdfast.sources.restapi.asking.request import (
@@ -21,6 +22,9 @@ from holdfast.sources.restapi.asking.session import Answer, Session, Wanting, op
 from holdfast.sources.restapi.records.documents import parse, value_at
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from holdfast.net.egress import Egress
     from holdfast.sources.restapi.project.project import Project
 
 _GUESSES = (("page", "page"), ("skip", "offset"), ("skip", "skip"))
@@ -49,18 +53,26 @@ class Detection:
         return [*listed, self.test_read]
 
 
-def detect_project(project: Project) -> Detection:
-    """Asks for the first page and, where there seems to be a second, for that.
+def detect_project(
+    project: Project,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+    egress: Egress = OWN_MACHINE,
+) -> Detection:
+    """Asks for the first page and, where there seems to be a second, for that. `say` and `egress`
+    as in `asking.session.open_session`.
 
     Raises:
         FetchError: the API does not answer.
         AnswerError: it answers with something that is not JSON.
     """
-    return asyncio.run(_detect(project, read_side_files(project)))
+    return asyncio.run(_detect(project, read_side_files(project), say=say, egress=egress))
 
 
-async def _detect(project: Project, side: SideFiles) -> Detection:
-    async with open_session(project) as session:
+async def _detect(
+    project: Project, side: SideFiles, *, say: Callable[[str], None], egress: Egress
+) -> Detection:
+    async with open_session(project, say=say, egress=egress) as session:
         answer = await session.fetch(
             complete_request(project, draft_request(project, side, _size_only(project))), _parsed
         )
@@ -229,13 +241,18 @@ class _Detective:
         return [name for name in given if name]
 
 
-def completed(project: Project) -> Project:
+def completed(
+    project: Project,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+    egress: Egress = OWN_MACHINE,
+) -> Project:
     """The project with what its file leaves open filled in from a look at the API.
 
     Raises:
         FetchError: the API does not answer.
     """
-    found = detect_project(project).found
+    found = detect_project(project, say=say, egress=egress).found
     data, source = found.get("data", {}), found.get("project", {})
     given = {
         word: value

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from holdfast.net.egress import OWN_MACHINE
 from holdfast.sources.restapi.asking.manners import limits_of
 from holdfast.sources.restapi.asking.pages import Page, PageReader
 from holdfast.sources.restapi.asking.paging import Chain, is_numbered, numbered_changes, sent
@@ -21,6 +22,9 @@ from holdfast.sources.restapi.project.sections import MAX_PARALLEL
 from holdfast.sources.restapi.records.documents import as_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from holdfast.net.egress import Egress
     from holdfast.sources.restapi.asking.session import Answer
     from holdfast.sources.restapi.project.project import Project
 
@@ -61,13 +65,19 @@ class Estimate:
         return lines
 
 
-def estimate_project(project: Project) -> Estimate:
-    """Measures the first page as a run would ask for it.
+def estimate_project(
+    project: Project,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+    egress: Egress = OWN_MACHINE,
+) -> Estimate:
+    """Measures the first page as a run would ask for it. `say` and `egress` as in
+    `asking.session.open_session`.
 
     Raises:
         FetchError: it cannot be had.
     """
-    answer, page = asyncio.run(fetch_first(project))
+    answer, page = asyncio.run(_fetch_first(project, say=say, egress=egress))
     count = len(page.records)
     limit = project.params.page_size_limit
     total = page.total
@@ -91,7 +101,9 @@ def estimate_project(project: Project) -> Estimate:
     )
 
 
-async def fetch_first(project: Project) -> tuple[Answer, Page]:
+async def _fetch_first(
+    project: Project, *, say: Callable[[str], None], egress: Egress
+) -> tuple[Answer, Page]:
     """The first page, judged as a run would.
 
     Raises:
@@ -112,7 +124,7 @@ async def fetch_first(project: Project) -> tuple[Answer, Page]:
         )  # fmt: skip
     try:
         reader = PageReader(project, script=script.ask if script else None)
-        async with open_session(project) as session:
+        async with open_session(project, say=say, egress=egress) as session:
             answer = await session.fetch(complete_request(project, draft), reader.judge)
             return answer, answer.judged
     finally:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import NothingStoredError, ProjectError, SourceEmptyError
 from holdfast.core.outcome import Outcome
+from holdfast.net.egress import OWN_MACHINE
 from holdfast.sources.restapi.asking.hooks import HookScripts
 from holdfast.sources.restapi.asking.pages import PageReader
 from holdfast.sources.restapi.asking.paging import Chain, is_numbered, part_of
@@ -42,6 +43,7 @@ from holdfast.sources.restapi.project.place import PAGES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from holdfast.net.egress import Egress
     from holdfast.sources.restapi.kept.ledger import Run
     from holdfast.sources.restapi.project.project import Project
 
@@ -62,6 +64,8 @@ class Orders:
     log: Callable[[str], None] = lambda _line: None
     say: Callable[[str], None] = lambda _line: None
     """For what a person wants to know at once, such as a long wait."""
+    egress: Egress = OWN_MACHINE
+    """Where requests may go; see `asking.session.open_session`."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -112,7 +116,7 @@ def run_project(project: Project, mode: str, orders: Orders | None = None) -> Re
     if project.source.detect:
         from holdfast.sources.restapi.collecting.detect import completed
 
-        project = completed(project)
+        project = completed(project, say=orders.say, egress=orders.egress)
     saved = mend(project.place)
     if mode != FULL and not _is_stored(project):
         mode = FULL
@@ -169,9 +173,11 @@ class _RunInProgress:
     async def work(self, side: SideFiles, reader: PageReader) -> Report:
         begun = time.monotonic()
         side = await self._hooks.before_run(side)
+        orders = self._orders
         async with open_session(
-            self._project, redactor=_redactor(side), log=self._orders.log, say=self._orders.say
-        ) as session:
+            self._project, redactor=_redactor(side), log=orders.log, say=orders.say,
+            egress=orders.egress,
+        ) as session:  # fmt: skip
             if self._project.rate_limit.requests_per_hour:
                 now = time.time_ns()
                 recent = self._collector.ledger.times_since(now - _HOUR)

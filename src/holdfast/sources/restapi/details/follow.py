@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.core.errors import FetchError, ProjectError, UsageError
 from holdfast.core.progress import Silence
+from holdfast.net.egress import OWN_MACHINE
 from holdfast.sources.restapi.asking.pages import PageReader
 from holdfast.sources.restapi.asking.redact import public_url
 from holdfast.sources.restapi.asking.scripts import Script
@@ -29,8 +30,10 @@ from holdfast.sources.restapi.records.documents import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager
 
     from holdfast.core.progress import Progress
+    from holdfast.net.egress import Egress
     from holdfast.sources.restapi.asking.session import Answer, Session
     from holdfast.sources.restapi.details.frontier import Frontier, Job
     from holdfast.sources.restapi.kept.archive import Archive
@@ -66,8 +69,11 @@ def follow(
     mode: str = FULL,
     progress: Progress | None = None,
     log: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
+    egress: Egress = OWN_MACHINE,
 ) -> list[Followed]:
-    """Fetches what the project's rules say about each record, one archive for each rule.
+    """Fetches what the project's rules say about each record, one archive for each rule. `log`,
+    `say` and `egress` as in `asking.session.open_session`.
 
     "full" fetches everything anew and replaces the archive at the end; "continue" adds what is
     missing. Either goes on
@@ -83,8 +89,12 @@ def follow(
         raise UsageError(f"follow has no mode {mode!r}", remedy="Say full or continue.")
     if not project.follow:
         raise ProjectError("the project has no [follow] section", remedy="Nothing is to follow.")
+
+    def opening() -> AbstractAsyncContextManager[Session]:
+        return open_session(project, log=log, say=say, egress=egress)
+
     return [
-        _follow_rule(project, rule, mode=mode, progress=progress or Silence(), log=log)
+        _follow_rule(project, rule, mode=mode, progress=progress or Silence(), opening=opening)
         for rule in project.follow
     ]
 
@@ -95,7 +105,7 @@ def _follow_rule(
     *,
     mode: str,
     progress: Progress,
-    log: Callable[[str], None],
+    opening: Callable[[], AbstractAsyncContextManager[Session]],
 ) -> Followed:
     label = details_label(rule)
     with contextlib.ExitStack() as closing:
@@ -126,7 +136,7 @@ def _follow_rule(
             Patience(project.errors),
         )  # fmt: skip
         progress.stage(f"following into {label}", items=report.expected)
-        asyncio.run(work.run(log))
+        asyncio.run(work.run(opening()))
     return report
 
 
@@ -162,9 +172,9 @@ class _Following:
     patience: Patience
     flying: set[str] = field(default_factory=set)
 
-    async def run(self, log: Callable[[str], None]) -> None:
+    async def run(self, opening: AbstractAsyncContextManager[Session]) -> None:
         try:
-            async with open_session(self.project, log=log) as session:
+            async with opening as session:
                 await self._fetch_all(session)
         except FetchError:
             if self.collector.keep and self.collector.count:

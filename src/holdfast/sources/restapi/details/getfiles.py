@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.core.errors import FetchError, ProjectError
 from holdfast.core.progress import Silence
+from holdfast.net.egress import OWN_MACHINE
 from holdfast.sources.restapi.asking.session import Request, open_session
 from holdfast.sources.restapi.details.keys import check_keys
 from holdfast.sources.restapi.details.misses import Miss, Misses, Patience
@@ -25,9 +26,11 @@ from holdfast.sources.restapi.records.naming import filled, joined, key_name, pa
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from holdfast.core.progress import Progress
+    from holdfast.net.egress import Egress
     from holdfast.sources.restapi.asking.session import Answer, Session
     from holdfast.sources.restapi.kept.archive import Archive
     from holdfast.sources.restapi.kept.shelf import Shelf
@@ -63,8 +66,11 @@ def getfiles(
     *,
     progress: Progress | None = None,
     log: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
+    egress: Egress = OWN_MACHINE,
 ) -> Gotten:
     """Downloads every file that is named and not there yet. What fails is listed, the rest goes on.
+    `log`, `say` and `egress` as in `asking.session.open_session`.
 
     The names come from the details where the project follows and has some, from the records
     otherwise, each time anew, so
@@ -91,7 +97,7 @@ def getfiles(
             project, wanted, shelf, misses, progress or Silence(), Patience(project.errors)
         )
         work.progress.stage("getting files")
-        asyncio.run(work.run(log))
+        asyncio.run(work.run(open_session(project, log=log, say=say, egress=egress)))
     return work.report
 
 
@@ -135,12 +141,12 @@ class _Getting:
     report: Gotten = field(default_factory=Gotten)
     flying: set[str] = field(default_factory=set)
 
-    async def run(self, log: Callable[[str], None]) -> None:
+    async def run(self, opening: AbstractAsyncContextManager[Session]) -> None:
         headers = self.project.json_file("headers.json")
         fixed = tuple((name, str(value)) for name, value in headers.items() if value is not None)
         failed: FetchError | None = None
         try:
-            async with open_session(self.project, log=log) as session:
+            async with opening as session:
                 await self._get_all(session, fixed)
         except FetchError as error:
             failed = error
