@@ -85,10 +85,12 @@ API_KEY_RIGHTS = frozenset(
     }
 )  # fmt: skip
 """The one key of the Backup-chan face."""
-ACCOUNT_RIGHTS = frozenset({Verb.BACKUP_LIST, Verb.BACKUP_READ, Verb.BACKUP_CREATE})
+ACCOUNT_RIGHTS = frozenset(
+    {Verb.TARGET_LIST, Verb.BACKUP_LIST, Verb.BACKUP_READ, Verb.BACKUP_CREATE}
+)
 """Of an access URL, within its own target."""
-SESSION_RIGHTS = frozenset({Verb.BACKUP_LIST, Verb.BACKUP_READ})
-"""Of an account's session in a browser: it only reads."""
+SESSION_RIGHTS = frozenset({Verb.TARGET_LIST, Verb.BACKUP_LIST, Verb.BACKUP_READ})
+"""Of an account's session in a browser, and of a token for downloads: they only read."""
 HOST_RIGHTS = frozenset({Verb.HOST_STORE})
 
 
@@ -118,6 +120,8 @@ class Principal:
     """the token by which it came in, where it was one"""
     host_id: int | None = None
     account_id: int | None = None
+    narrowed: bool = False
+    """came in by something that can do less than a password"""
 
     def may(
         self,

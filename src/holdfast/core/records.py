@@ -57,7 +57,7 @@ class RepositoryRecord:
     repository_uid: str = ""
     """its own id from its config; empty until it is known"""
     custody: Custody = Custody.SERVER
-    sealed_key: str = ""
+    sealed_key: str = field(default="", repr=False)
     """the master key, sealed by the server's; empty where the client holds it"""
     created: int = 0
     snapshots: int = 0
@@ -347,8 +347,8 @@ class User:
     name: str
     email: str | None = None
     role: Role = Role.USER
-    password_hash: str
-    token_key: str
+    password_hash: str = field(repr=False)
+    token_key: str = field(repr=False)
     """changes with the password; a token signed under an older one is void"""
     verified: bool = True
     disabled: bool = False
@@ -373,7 +373,7 @@ class Token:
     uid: str
     kind: TokenKind
     name: str = ""
-    digest: str
+    digest: str = field(repr=False)
     """SHA-256 in hexadecimal; the secret has 256 bits, so no slow hash is needed"""
     scope: Json = field(default_factory=dict)
     """verbs, hosts, pools; empty: all that its owner may"""
@@ -391,7 +391,7 @@ class Account:
     id: int = 0
     name: str
     label: str = ""
-    digest: str
+    digest: str = field(repr=False)
     """of the access URL's password (95 bits at random)"""
     keep_days: int = 365
     target_id: int
@@ -403,7 +403,7 @@ class Session:
     """A browser's way to an account, for a time."""
 
     id: int = 0
-    digest: str
+    digest: str = field(repr=False)
     account_id: int
     created: int
     expires: int

@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict, Unpack
+import re
+import secrets
+import string
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from holdfast.catalog import tables
+from holdfast.core.access import Verb
+from holdfast.core.errors import (
+    DeniedError,
+    InvalidError,
+    RecordExistsError,
+    RecordNotFoundError,
+    StateError,
+)
+from holdfast.core.records import Role, User
+from holdfast.service import passwords
+from holdfast.service.ground import short_uid
+from holdfast.service.guesses import Guesses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from holdfast.catalog.database import Transaction
     from holdfast.core.access import Principal
-    from holdfast.core.records import Role, User
     from holdfast.core.secret import Secret
     from holdfast.service.ground import Ground
 
+_NAME = re.compile(r"\w[\w.-]{0,63}")
+_EMAIL = re.compile(r"[^\s@]{1,64}@[^\s@]{1,189}")
+_SORTS = frozenset({"id", "uid", "name", "email", "role", "created", "updated"})
+_LETTERS = string.ascii_letters + string.digits
+_TOKEN_KEY = 50
+
 
 class UserChanges(TypedDict, total=False):
-    """What can be changed; what is absent stays. A new password ends every session."""
+    """What can be changed; what is absent stays. A new password ends every session and voids every
+    token of that user.
+    """
 
     name: str
     email: str | None
@@ -33,6 +59,44 @@ class Users:
     def __init__(self, ground: Ground) -> None:
         self.ground = ground
 
+    # --- looking ----------------------------------------------------------------------------------
+
+    def list(
+        self, who: Principal, *, sort: str = "name", limit: int | None = None, offset: int = 0
+    ) -> Sequence[User]:
+        """`sort`: a field's name, with `-` before it downwards.
+
+        Raises:
+            InvalidError: no such field.
+        """
+        name = sort.removeprefix("-")
+        if name not in _SORTS:
+            raise InvalidError(f"users cannot be sorted by {name!r}")
+        column: Any = tables.user.c[name]
+        order = (column.desc() if sort.startswith("-") else column, tables.user.c.id)
+        with self.ground.read(who, Verb.USER_LIST, "users") as tx:
+            return [shown(each) for each in tx.users.all(order=order, limit=limit, offset=offset)]
+
+    def count(self, who: Principal) -> int:
+        with self.ground.read(who, Verb.USER_LIST, "users") as tx:
+            return tx.users.count()
+
+    def get(self, who: Principal, id_: int) -> User:
+        """One's own, too. Raises RecordNotFoundError."""
+        verb = Verb.SELF if id_ == who.user_id else Verb.USER_LIST
+        with self.ground.read(who, verb, f"user {id_}") as tx:
+            return shown(tx.users.get(id_))
+
+    def find(self, who: Principal, identity: str) -> User:
+        """By name, email or uid. Raises RecordNotFoundError."""
+        with self.ground.read(who, Verb.USER_LIST, "users") as tx:
+            found = by_identity(tx, identity) or tx.users.find(uid=identity)
+        if found is None:
+            raise RecordNotFoundError(f"there is no user {identity}")
+        return shown(found)
+
+    # --- changing ---------------------------------------------------------------------------------
+
     def add(
         self,
         who: Principal,
@@ -44,34 +108,52 @@ class Users:
         verified: bool = True,
     ) -> User:
         """Raises InvalidError, RecordExistsError (name or email is taken), DeniedError."""
-        raise NotImplementedError
-
-    def list(
-        self, who: Principal, *, sort: str = "name", limit: int | None = None, offset: int = 0
-    ) -> Sequence[User]:
-        """`sort`: a field's name, with `-` before it downwards.
-
-        Raises:
-            InvalidError: no such field.
-        """
-        raise NotImplementedError
-
-    def count(self, who: Principal) -> int:
-        raise NotImplementedError
-
-    def get(self, who: Principal, id_: int) -> User:
-        """One's own, too. Raises RecordNotFoundError."""
-        raise NotImplementedError
-
-    def find(self, who: Principal, identity: str) -> User:
-        """By name, email or uid. Raises RecordNotFoundError."""
-        raise NotImplementedError
+        self.ground.allow(who, Verb.USER_CHANGE, f"user {name}")
+        email = _email(email)
+        _check(name, email)
+        with passwords.hashing():
+            password_hash = passwords.hashed(password)
+        now = self.ground.now()
+        user = User(
+            uid=short_uid(),
+            name=name,
+            email=email,
+            role=Role(role),
+            password_hash=password_hash,
+            token_key=_new_token_key(),
+            verified=verified,
+            created=now,
+            updated=now,
+        )
+        with self.ground.act(
+            who, Verb.USER_CHANGE, f"user {name}", detail={"added": str(role)}
+        ) as tx:
+            _check_free(tx, user)
+            return shown(tx.users.add(user))
 
     def change(self, who: Principal, id_: int, **changes: Unpack[UserChanges]) -> User:
         """Raises InvalidError, RecordExistsError, RecordNotFoundError, StateError (the last
         superuser stays one).
         """
-        raise NotImplementedError
+        self.ground.allow(who, Verb.USER_CHANGE, f"user {id_}")
+        values: dict[str, Any] = {**changes, "updated": self.ground.now()}
+        if "email" in values:
+            values["email"] = _email(values["email"])
+        if "role" in values:
+            values["role"] = Role(values["role"])
+        _check(values.get("name", "x"), values.get("email"))
+        if "password" in values:
+            values |= _of_password(values.pop("password"))
+        detail = {"changed": sorted(changes)}
+        with self.ground.act(who, Verb.USER_CHANGE, f"user {id_}", detail=detail) as tx:
+            before = tx.users.get(id_)
+            changed = replace(before, **values)
+            _check_free(tx, changed)
+            tx.users.change(id_, **values)
+            _keep_a_superuser(tx, before)
+            if "password" in changes:
+                tx.tokens.remove(user_id=id_)
+        return shown(changed)
 
     def change_own_password(self, who: Principal, old: Secret, new: Secret) -> User:
         """For whoever is signed in as a user; ends their sessions, this one too.
@@ -79,8 +161,91 @@ class Users:
         Raises:
             WrongCredentialsError, TooManyGuessesError, InvalidError
         """
-        raise NotImplementedError
+        self.ground.allow(who, Verb.SELF, "password")
+        if who.user_id is None:
+            raise DeniedError(f"{who.name} has no password")
+        with self.ground.catalog.read() as tx:
+            user = tx.users.get(who.user_id)
+        guesses = Guesses(self.ground)
+        attempt = guesses.of_password(user.uid, who.address, f"user {user.name}")
+        held = guesses.await_turn(attempt)
+        with passwords.hashing():
+            guesses.refuse_early(attempt)
+            if not passwords.is_right(old, user.password_hash):
+                guesses.wrong(attempt, held=held)
+        values = {**_of_password(new), "updated": self.ground.now()}
+        with self.ground.act(
+            who, Verb.SELF, f"user {user.name}", detail={"changed": ["password"]}
+        ) as tx:
+            tx.users.change(user.id, **values)
+            tx.tokens.remove(user_id=user.id)
+        return shown(replace(user, **values))
 
     def remove(self, who: Principal, id_: int) -> None:
-        """Raises RecordNotFoundError, StateError (the last superuser stays)."""
-        raise NotImplementedError
+        """With its tokens. Raises RecordNotFoundError, StateError (the last superuser stays)."""
+        with self.ground.act(who, Verb.USER_CHANGE, f"user {id_}", detail={"removed": True}) as tx:
+            before = tx.users.get(id_)
+            tx.tokens.remove(user_id=id_)
+            tx.users.remove(id=id_)
+            _keep_a_superuser(tx, before)
+
+
+def shown(user: User) -> User:
+    """As it may leave `service`."""
+    return replace(user, password_hash="", token_key="")
+
+
+def by_identity(tx: Transaction, identity: str) -> User | None:
+    """By email, which alone has an `@`, or by name."""
+    if "@" in identity:
+        return tx.users.find(email=_email(identity))
+    return tx.users.find(name=identity)
+
+
+def _of_password(password: Secret) -> dict[str, Any]:
+    with passwords.hashing():
+        return {"password_hash": passwords.hashed(password), "token_key": _new_token_key()}
+
+
+def _new_token_key() -> str:
+    return "".join(secrets.choice(_LETTERS) for _ in range(_TOKEN_KEY))
+
+
+# --- rules ----------------------------------------------------------------------------------------
+
+
+def _email(given: str | None) -> str | None:
+    """Case does not tell emails apart."""
+    return given.strip().lower() or None if given else None
+
+
+def _check(name: str, email: str | None) -> None:
+    wrong: dict[str, tuple[str, str]] = {}
+    if not _NAME.fullmatch(name):
+        said = "A user name has 1 to 64 letters, digits, dots, hyphens or underscores."
+        wrong["name"] = ("match_invalid", said)
+    if email is not None and not _EMAIL.fullmatch(email):
+        wrong["email"] = ("is_email", "Must be a valid email address.")
+    if wrong:
+        raise InvalidError(
+            "the user cannot be like that: " + " ".join(said for _, said in wrong.values()),
+            fields=wrong,
+        )
+
+
+def _check_free(tx: Transaction, user: User) -> None:
+    """Raises RecordExistsError in words, before the catalog would in its own."""
+    for name in ("name", "email"):
+        value = getattr(user, name)
+        other = tx.users.find(**{name: value}) if value else None
+        if other is not None and other.id != user.id:
+            raise RecordExistsError(f"there is a user with the {name} {value} already")
+
+
+def _keep_a_superuser(tx: Transaction, before: User) -> None:
+    was_one = before.role is Role.SUPERUSER and not before.disabled
+    if was_one and not tx.users.count(role=Role.SUPERUSER, disabled=False):
+        raise StateError(
+            "this is the last superuser",
+            remedy="Nothing was changed. Add another superuser first.",
+        )
