@@ -135,8 +135,7 @@ def format_time(nanoseconds: int) -> str:
     return text + zone
 
 
-_TIME = re.compile(r"(-?\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:Z|([+-])(\d\d):(\d\d))")
-_FRACTION = re.compile(r"(?<=:\d\d)\.(\d{1,9})\d*(?=[Z+-])")
+_TIME = re.compile(r"(-?\d{4}-\d\d-\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,9})\d*)?(Z|[+-]\d\d:\d\d)")
 
 
 def parse_time(text: str) -> int:
@@ -145,24 +144,22 @@ def parse_time(text: str) -> int:
     Raises:
         ValueError: not RFC 3339.
     """
-    fraction = _FRACTION.search(text)
-    if fraction is None:
-        return _parse_second(text) * 1_000_000_000
-    whole = text[: fraction.start()] + text[fraction.end() :]
-    return _parse_second(whole) * 1_000_000_000 + int(fraction[1].ljust(9, "0"))
-
-
-@lru_cache(maxsize=4096)
-def _parse_second(text: str) -> int:
     match = _TIME.fullmatch(text)
-    if not match:
+    if match is None:
         raise ValueError(f"{text!r} is not a time")
-    year, month, day, hour, minute, second, sign, off_hours, off_minutes = match.groups()
+    date, hour, minute, second, fraction, zone = match.groups()
+    seconds = _midnight(date, zone) + int(hour) * 3600 + int(minute) * 60 + int(second)
+    return seconds * 1_000_000_000 + (int(fraction.ljust(9, "0")) if fraction else 0)
+
+
+@lru_cache(maxsize=4096)  # there are fewer days than files
+def _midnight(date: str, zone: str) -> int:
+    """When a day starts, in seconds since 1970."""
+    year, month, day = date.rsplit("-", 2)
     seconds = _days(int(year), int(month), int(day)) * 86400
-    seconds += int(hour) * 3600 + int(minute) * 60 + int(second)
-    if sign:
-        offset = (int(off_hours) * 60 + int(off_minutes)) * 60
-        seconds -= offset if sign == "+" else -offset
+    if zone != "Z":
+        offset = (int(zone[1:3]) * 60 + int(zone[4:])) * 60
+        seconds -= offset if zone[0] == "+" else -offset
     return seconds
 
 

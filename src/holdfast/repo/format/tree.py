@@ -47,6 +47,7 @@ _UNIX_TYPE = {
     Kind.FIFO: stat.S_IFIFO,
     Kind.SOCKET: stat.S_IFSOCK,
 }
+_KINDS = {kind.value: kind for kind in Kind}
 _LINKED = frozenset({Kind.FILE, Kind.SYMLINK, Kind.DEV, Kind.CHARDEV})
 
 
@@ -120,35 +121,38 @@ class Node(msgspec.Struct, gc=False):
             DamagedError: a field does not hold what it must.
         """
         try:
-            kind = Kind(self.type)
+            kind = _KINDS.get(self.type) or Kind(self.type)
             mtime = _time(self.mtime)
-            return Entry(
-                name=self.raw_name(),
-                kind=kind,
-                mode=to_unix_mode(self.mode, kind),
-                size=self.size,
-                mtime=mtime,
-                ctime=_time(self.ctime),
-                atime=mtime if self.atime == self.mtime else _time(self.atime),
-                uid=self.uid,
-                gid=self.gid,
-                user=self.user,
-                group=self.group,
-                inode=self.inode,
-                device=self.device_id,
-                rdev=self.device,
-                links=self.links,
-                linktarget=self._link_target(),
-                xattrs=[
-                    (
-                        x.name.encode("utf-8", "surrogateescape"),
-                        base64.b64decode(x.value or "", validate=True),
-                    )
-                    for x in self.extended_attributes or ()
-                ],
+            return Entry(  # in the order of its fields: this is called for every name restored
+                self.raw_name(),
+                kind,
+                to_unix_mode(self.mode, kind),
+                self.size,
+                mtime,
+                mtime if self.ctime == self.mtime else _time(self.ctime),
+                mtime if self.atime == self.mtime else _time(self.atime),
+                self.uid,
+                self.gid,
+                self.user,
+                self.group,
+                self.inode,
+                self.device_id,
+                self.device,
+                self.links,
+                self._link_target(),
+                self._attributes(),
             )
         except (ValueError, binascii.Error) as error:
             raise DamagedError(f"the entry {self.name!r} of a tree is damaged: {error}") from error
+
+    def _attributes(self) -> list[tuple[bytes, bytes]]:
+        return [
+            (
+                x.name.encode("utf-8", "surrogateescape"),
+                base64.b64decode(x.value or "", validate=True),
+            )
+            for x in self.extended_attributes or ()
+        ]
 
     def points_to(self, target: bytes | None) -> bool:
         """Whether a symbolic link has this target; for anything else, whether that is none."""
