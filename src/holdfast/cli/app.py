@@ -60,12 +60,15 @@ VERBS = {
     "serve": Verb("serve:serve", "Run the server.", _SERVER),
     "web": Verb("serve:web", "Run the server's listeners alone.", _SERVER),
     "worker": Verb("serve:worker", "Run the server's tasks alone.", _SERVER),
+    "user": Verb("user:app", "Manage who may sign in.", _SERVER),
+    "account": Verb("account:app", "Manage RestBackup accounts.", _SERVER),
+    "apikey": Verb("apikey:app", "Manage the key of the Backup-chan API.", _SERVER),
     "doctor": Verb("doctor:doctor", "Look for what is wrong, with remedies.", _SELF),
     "completion": Verb("completion:completion", "Print completion for a shell.", _SELF),
     "self": Verb("self_version:app", "About this program.", _SELF),
     "version": Verb("self_version:version", "Print the version.", _SELF),
 }
-OWN_OPTIONS = {"api", "completion"}
+OWN_OPTIONS = {"account", "api", "apikey", "completion", "user"}
 """Verbs that open no repository and have options of their own."""
 
 

@@ -63,6 +63,20 @@ _NODE = """
     ctime text when anything of it changed
     inode integer number in its file system
 """
+_USER = """
+    id text 15 letters and digits
+    name text to sign in with
+    email text? to sign in with as well
+    role text superuser, supervisor, administrator, maintainer, strategy_administrator or user
+    disabled flag may not sign in
+    created text when it was added, RFC 3339
+"""
+_ACCOUNT = """
+    name text user name of its access URL
+    label text what it was called when it was added
+    keep_days integer so long files are kept
+    created text when it was added, RFC 3339
+"""
 _STAGE = """
     seconds_elapsed integer since the start of the command
     seconds_remaining integer? at the rate so far
@@ -440,6 +454,21 @@ MESSAGES = (
         left integer locks of running programs
         """,
     ),
+    _message("user add", "user", "one", _USER),
+    _message("user list", "user", "for each user", _USER),
+    _message("user passwd", "user", "one", _USER),
+    _message("user remove", "removed", "one", "name text of whom"),
+    _message(
+        "account add",
+        "account",
+        "one; its password is told this once",
+        f"{_ACCOUNT}access_url text with user name and password",
+    ),
+    _message("account list", "account", "for each account", _ACCOUNT),
+    _message("account change", "account", "one", _ACCOUNT),
+    _message("account remove", "removed", "one", "name text of which"),
+    _message("apikey new", "api_key", "one; it is told this once", "api_key text the key"),
+    _message("apikey remove", "removed", "one", "name text api-key"),
     _message(
         "doctor",
         "finding",

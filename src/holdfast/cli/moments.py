@@ -1,6 +1,7 @@
 """Moments as people write them."""
 
 import time
+from datetime import UTC, datetime
 
 from holdfast.core.errors import UsageError
 
@@ -33,3 +34,8 @@ def parse_moment(text: str) -> int:
         raise UsageError(
             f"{text!r} is not a time", remedy="Write it like '2026-11-01 22:08:41', local time."
         ) from error
+
+
+def shown(moment: int) -> str:
+    """Nanoseconds since 1970 in RFC 3339, to the second, in UTC."""
+    return datetime.fromtimestamp(moment // 1_000_000_000, UTC).isoformat(timespec="seconds")

@@ -93,7 +93,10 @@ def worker(
     data: Data,
     config: ConfigFile = None,
     name: Annotated[
-        str, typer.Option(metavar="NAME", help="Unique among workers (default: this machine's).")
+        str,
+        typer.Option(
+            "--name", metavar="NAME", help="Unique among workers (default: this machine's)."
+        ),
     ] = "",
 ) -> None:
     """Runs tasks; as many workers as you like share a catalog on PostgreSQL."""
