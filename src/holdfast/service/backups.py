@@ -8,7 +8,7 @@ between leaves something that `reconcile` ends.
 from __future__ import annotations
 
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
@@ -23,18 +23,20 @@ from holdfast.core.errors import (
     StateError,
 )
 from holdfast.core.keeping import Action, Aged, KeepRule, to_go
-from holdfast.core.records import Backup, BackupState, Target
+from holdfast.core.records import Backup, BackupState, Made, Target
 from holdfast.service.ground import new_uid
 from holdfast.service.keeping.contract import Kept, Order
+from holdfast.service.keeping.naming import place
+from holdfast.service.keeping.transfer import flow_over
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from sqlalchemy import ColumnElement
 
     from holdfast.catalog.database import Transaction
     from holdfast.core.access import Principal
-    from holdfast.core.records import Json
+    from holdfast.core.records import Json, Pool
     from holdfast.service.ground import Ground
     from holdfast.service.keeping.contract import (
         Buffer,
@@ -43,11 +45,13 @@ if TYPE_CHECKING:
         Keeper,
         Listed,
         Outgoing,
+        Verified,
     )
     from holdfast.service.pools import Pools
 
 VISIBLE = (BackupState.KEPT, BackupState.RECYCLED)
 _ROW = tables.backup.c
+_LONGEST_NOTE = 2000
 _EXCLUSIVE = "exclusive"
 """In an order's facts: no other visible backup of the target may have this name."""
 
@@ -196,9 +200,11 @@ class Backups:
                     refused[order.uid] = RecordExistsError(
                         f"there is a backup {order.name!r} already"
                     )
+                elif order.replaces is not None:
+                    tx.backups.change(order.replaces, **_place(order, kept))
                 else:
                     taken.add(key)
-                    rows.append(_row(order, kept))
+                    rows.append(row_of(order, kept))
             tx.backups.add_all(rows)
         return refused
 
@@ -367,6 +373,76 @@ class Backups:
             tx.backups.change_where(_ROW.parent_id == backup.id, parent_id=None)
             tx.backups.remove(id=backup.id)
 
+    # --- proof (called by tasks) ------------------------------------------------------------------
+
+    def note_verified(self, backup: Backup, verified: Verified) -> None:
+        """Writes down what reading every byte of it has shown."""
+        now = self._ground.now()
+        with self._ground.catalog.write() as tx:
+            if verified.good:
+                tx.backups.change(backup.id, proven=now, damaged="")
+            else:
+                tx.backups.change(backup.id, damaged="; ".join(verified.damaged)[:_LONGEST_NOTE])
+
+    def note_restorable(self, backup: Backup) -> None:
+        """It was restored and compared: its target is proven restorable as of now."""
+        now = self._ground.now()
+        with self._ground.catalog.write() as tx:
+            tx.backups.change(backup.id, proven=now, damaged="")
+            tx.targets.change(backup.target_id, proven=now)
+
+    # --- moving (called by tasks) -----------------------------------------------------------------
+
+    def transfer(
+        self,
+        backup: Backup,
+        target: Target,
+        pool: Pool,
+        *,
+        keep_first: bool,
+        watch: Callable[[int], None],
+    ) -> Backup:
+        """Puts a backup into another pool, and with `keep_first` leaves it in its own, too: then
+        the new one has a uid of its own.
+
+        `watch` is told of bytes, and may raise to end it: nothing has changed then.
+        """
+        order = Order(
+            uid=new_uid() if keep_first else backup.uid,
+            target=replace(target, pool_id=pool.id),
+            name=backup.name,
+            received=backup.received,
+            manual=backup.manual,
+            facts={name: each for name, each in backup.facts.items() if name != _EXCLUSIVE},
+            size=backup.size,
+            replaces=None if keep_first else backup.id,
+        )
+        first = self._pools.keeper(backup)
+        future = flow_over(first, backup, self._pools.keeper(pool), order, target.shape, watch)
+        future.result()
+        if not keep_first:
+            first.delete(backup)
+        with self._ground.catalog.read() as tx:
+            found = tx.backups.find(uid=order.uid)
+        assert found is not None
+        return found
+
+    def rename(self, who: Principal, backup: Backup, target: Target) -> None:
+        """Gives files of a plain pool the name that the target's template now says."""
+        if not backup.path:
+            return  # in a repository nothing has a path
+        path = place(
+            target,
+            name=backup.name,
+            uid=backup.uid,
+            received=backup.received,
+            manual=backup.manual,
+        )
+        if path != backup.path:
+            keeper = self._pools.keeper(backup)
+            with self._act(who, Verb.BACKUP_CHANGE, backup, {"path": path}) as tx:
+                tx.backups.change(backup.id, path=keeper.rename(backup, path))
+
     # --- retention (called by tasks) --------------------------------------------------------------
 
     def expire(self, who: Principal, target: Target) -> Sequence[Backup]:
@@ -422,7 +498,10 @@ class Backups:
         )
 
 
-def _row(order: Order, kept: Kept) -> Backup:
+def row_of(
+    order: Order, kept: Kept, *, made: Made = Made.FULL, parent: Backup | None = None
+) -> Backup:
+    """The catalog's row of what a keeper has made durable."""
     return Backup(
         uid=order.uid,
         target_id=order.target.id,
@@ -438,8 +517,21 @@ def _row(order: Order, kept: Kept) -> Backup:
         created=order.received,
         received=order.received,
         manual=order.manual,
+        made=made,
+        parent_id=parent.id if parent else None,
         facts=order.facts,
     )
+
+
+def _place(order: Order, kept: Kept) -> dict[str, Any]:
+    """What changes of a backup that has moved."""
+    return {
+        "pool_id": order.target.pool_id,
+        "repository_id": kept.repository_id,
+        "snapshot": kept.snapshot,
+        "path": kept.path,
+        "stored": kept.stored,
+    }
 
 
 def _is_taken(tx: Transaction, target_id: int, name: str) -> bool:

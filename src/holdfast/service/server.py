@@ -10,12 +10,14 @@ from holdfast.service.accounts import Accounts
 from holdfast.service.backups import Backups
 from holdfast.service.hosts import Hosts
 from holdfast.service.opening import open_ground
+from holdfast.service.plans import Plans
 from holdfast.service.pools import Pools
 from holdfast.service.settings import Settings
 from holdfast.service.signing_in import SigningIn
 from holdfast.service.targets import Targets
 from holdfast.service.tasks import Tasks
 from holdfast.service.tokens import Tokens
+from holdfast.service.uploads import Uploads
 from holdfast.service.users import Users
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ class Service:
     pools: Pools
     backups: Backups
     targets: Targets
+    uploads: Uploads
     users: Users
     signing_in: SigningIn
     tokens: Tokens
@@ -38,6 +41,7 @@ class Service:
     settings: Settings
     queue: Queue
     tasks: Tasks
+    plans: Plans
 
     @classmethod
     def on(cls, ground: Ground) -> Service:
@@ -49,6 +53,7 @@ class Service:
             pools=pools,
             backups=backups,
             targets=Targets(ground, pools, backups),
+            uploads=Uploads(ground, pools, backups),
             users=Users(ground),
             signing_in=SigningIn(ground),
             tokens=Tokens(ground),
@@ -57,6 +62,7 @@ class Service:
             settings=Settings(ground),
             queue=queue,
             tasks=Tasks(ground, queue),
+            plans=Plans(ground),
         )
 
     def close(self) -> None:
