@@ -479,6 +479,12 @@ class SessionExpiredError(HoldfastError):
     remedy = "Nothing was lost. Make a new session with the access URL."
 
 
+class QuotaError(StorageFullError):
+    code = "quota"
+    http_status = 413
+    remedy = "Earlier backups are untouched. Ask for more room, or forget what is not needed."
+
+
 class BusyError(HoldfastError):
     """The server has as much to do as it may; nothing of the request was taken."""
 
@@ -522,3 +528,33 @@ class DeposedError(HoldfastError):
     http_status = 503
     retryable = True
     remedy = "Nothing was committed here. The process starts anew by itself."
+
+
+# --- services that keep files ------------------------------------------------------------------
+# ----------------------
+
+
+class ServiceError(HoldfastError):
+    """A backup service did not take, give or list what was asked of it."""
+
+    code = "service-failed"
+    http_status = 502
+    remedy = "Nothing was replaced: such a service keeps what it has. Run the command again later."
+
+
+class ServiceDeniedError(ServiceError):
+    code = "service-denied"
+    http_status = 403
+    remedy = "Nothing was changed. Check the access url: its user name and password are refused."
+
+
+class ServiceFileMissingError(ServiceError):
+    code = "no-service-file"
+    http_status = 404
+    remedy = "List what is there; files go when the account's retention period ends."
+
+
+class ServiceFileExistsError(ServiceError):
+    code = "service-file-exists"
+    http_status = 409
+    remedy = "Nothing was replaced. Choose another name; files of a backup account never change."

@@ -14,6 +14,7 @@ from holdfast.service.plans import Plans
 from holdfast.service.pools import Pools
 from holdfast.service.settings import Settings
 from holdfast.service.signing_in import SigningIn
+from holdfast.service.storing import Storing
 from holdfast.service.targets import Targets
 from holdfast.service.tasks import Tasks
 from holdfast.service.tokens import Tokens
@@ -33,6 +34,7 @@ class Service:
     backups: Backups
     targets: Targets
     uploads: Uploads
+    storing: Storing
     users: Users
     signing_in: SigningIn
     tokens: Tokens
@@ -54,6 +56,7 @@ class Service:
             backups=backups,
             targets=Targets(ground, pools, backups),
             uploads=Uploads(ground, pools, backups),
+            storing=Storing(ground, pools),
             users=Users(ground),
             signing_in=SigningIn(ground),
             tokens=Tokens(ground),

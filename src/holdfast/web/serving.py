@@ -42,7 +42,7 @@ def main_app(service: Service) -> ASGIApp:
     chan = backupchan.app(service)
     application = pocketbase.app(service)
     watch = watching(service)
-    owners = {
+    owners: dict[str, ASGIApp] = {
         "/restic": restic.app(service),
         **dict.fromkeys(backupchan.PATHS, chan),
         **dict.fromkeys(pocketbase.PATHS, application),
