@@ -340,16 +340,116 @@ def test_a_failing_command_is_quoted(project, capsys):
     assert "without a shell" in said
 
 
-def test_files_that_are_named_are_looked_at(project, capsys):
-    """A missing token file and a broken side file are found before any run."""
+def test_everything_that_is_named_is_looked_at(project, capsys):
+    """Files, variables, programs and certificates that are not there are all told at once, with
+    their lines and beside other mistakes, before any run.
+    """
     file = project / "apibackuper.yaml"
-    file.write_text(file.read_text() + "auth:\n  type: bearer\n  token_file: no.token\n")
+    begun = len(file.read_text().splitlines())
+    file.write_text(
+        file.read_text()
+        + "  password_file: no.password\nauth:\n  type: oauth2\n  refresh_token_file: no.token\n"
+        "  client_secret_env: NO_SUCH_SECRET\n  token_command: no-such-program x\n"
+        "request:\n  verify_ssl: no.pem\n  timeout: soon\n"
+    )
+    (project / "params.json").write_text("{")
+    (project / "headers.json").write_text('{"X-Key": "${NO_SUCH_KEY}"}')
+    (project / "follow_params.json").write_text("[]")
     assert holdfast(["api", "validate-config", "-p", str(project)]) == 1
-    assert "no.token cannot be read" in capsys.readouterr().err
-    (project / "no.token").write_text("abc")
-    (project / "follow_params.json").write_text("{")
-    assert holdfast(["api", "validate-config", "-p", str(project)]) == 1
-    assert "follow_params.json cannot be read as JSON" in capsys.readouterr().err
+    said = capsys.readouterr().out
+    for line, told in (
+        (1, "storage.password_file: "),
+        (4, "auth.refresh_token_file: "),
+        (5, "auth.client_secret_env: the environment has no variable NO_SUCH_SECRET"),
+        (6, "auth.token_command: there is no program no-such-program"),
+        (8, "request.verify_ssl: there is no bundle"),
+        (9, "request.timeout must be a number"),
+    ):
+        assert f"line {begun + line}: {told}" in said
+    assert said.count("cannot be read: No such file") == 2
+    assert "params.json cannot be read as JSON" in said
+    assert "follow_params.json must hold a JSON object" in said
+    assert "headers.json: the environment has no variable NO_SUCH_KEY" in said
+
+
+def test_what_is_named_and_there_is_no_mistake(project, capsys, monkeypatch):
+    """A secret in a file, in the environment, from a program beside the project."""
+    file = project / "apibackuper.yaml"
+    (project / "secret").write_text("abc")
+    (project / "give").write_text("#!/bin/sh\necho x")
+    (project / "give").chmod(0o700)
+    monkeypatch.setenv("A_SECRET", "x")
+    for way in ("token_file: secret", "token_env: A_SECRET", "token_command: ./give it"):
+        lines = file.read_text().partition("auth:")[0]
+        file.write_text(f"{lines}auth:\n  type: bearer\n  {way}\n")
+        assert holdfast(["api", "validate-config", "-p", str(project)]) == 0, capsys.readouterr()
+
+
+ADDRESSES = [
+    "http://user:s3cretpw@127.0.0.1:9/x",
+    "http://user:p@s3cretpw@127.0.0.1:9/x",
+    "http://user:s3cretpw#x@127.0.0.1:9/x",
+    "http://user:s3cretpw/x@127.0.0.1:9/x",
+    "ftp://user:s3cretpw@h/x",
+    "ftp://h/x?api_key=s3cretpw",
+    "http://user:s3cretpw@",
+    "http://user:s3cretpw@127.0.0.1:99999/x",
+    "http://user:s3cretpw@127.0.0.1:port/x",
+    "http://user:s3cretpw@[::1/x",
+]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize("key", ["project.url", "auth.auth_url", "request.proxies"])
+def test_a_password_in_an_address_is_never_shown(here, capsys, monkeypatch, address, key):
+    """However the address is broken, no verb repeats the password, and none fails without a
+    sentence.
+    """
+    section, _, word = key.partition(".")
+    content = {
+        "settings": {"name": "x"},
+        "project": {"url": "http://127.0.0.1:9/x", "http_mode": "GET"},
+        "params": {"page_size_limit": 10, "page_number_param": "page"},
+        "data": {},
+        "storage": {"storage_type": "zip"},
+        "request": {"retry": {"max_retries": 0}},
+    }
+    if section == "auth":
+        content["auth"] = {"type": "oauth2", "refresh_token": "r"}
+    content[section][word] = f"http={address}" if word == "proxies" else address
+    (here / "apibackuper.yaml").write_text(json.dumps(content))
+    for verb in ("validate-config", "info", "run", "estimate", "detect"):
+        holdfast(["api", verb])
+        said = "".join(capsys.readouterr())
+        assert said.strip()
+        assert "s3cretpw" not in said
+        assert "a mistake in Holdfast" not in said
+
+
+def test_a_password_that_breaks_its_address_is_explained(here, capsys):
+    """The sentence tells how to write the sign that broke it."""
+    holdfast(["api", "create", "demo", "--url", "http://user:pass/word@127.0.0.1:9/x"])
+    capsys.readouterr()
+    assert holdfast(["api", "validate-config", "-p", "demo"]) == 1
+    assert "in a password, @ is written %40" in capsys.readouterr().out
+
+
+def test_keys_without_effect_are_named_by_runs(project, capsys):
+    """By name and with the reason, in run as in validate-config; what says nothing is not."""
+    file = project / "apibackuper.yaml"
+    file.write_text(
+        file.read_text().replace(
+            "settings:", "settings:\n  checkpoint_interval_pages: 5\n  id: shop-7"
+        )
+        + "  max_file_size: 10M\n  split_files: false\n"
+    )
+    assert holdfast(["api", "run", "-p", "demo"]) == 0
+    said = capsys.readouterr().err
+    assert "storage.max_file_size has no effect: archives of any size are one file" in said
+    assert "settings.checkpoint_interval_pages has no effect: every page is kept" in said
+    assert "split_files" not in said
+    assert holdfast(["api", "info", "--json", "-p", "demo"]) == 0
+    assert json.loads(capsys.readouterr().out)["project"]["id"] == "shop-7"
 
 
 @pytest.mark.parametrize("verb", ["run", "update", "detect", "estimate"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zipfile
 
@@ -181,3 +182,13 @@ def test_a_long_wait_is_said(run, api, verb):
     with pytest.raises(HoldfastError):
         run(verb)
     assert "it asks to wait 86400 s: not waited for" in run.said.err
+
+
+@pytest.mark.parametrize("verb", ["follow", "getfiles"])
+def test_the_log_file_holds_requests(run, project, verb):
+    """settings.logfile is for details and files, too."""
+    file = project.folder / "apibackuper.yaml"
+    file.write_text(file.read_text().replace('"name"', '"logfile": "api.log", "name"'))
+    with contextlib.suppress(PartialError):
+        run(verb)
+    assert "/1 200" in (project.folder / "api.log").read_text()

@@ -91,18 +91,13 @@ def validate_config(
     verbose: Verbose = 0,
 ) -> None:
     """Find every mistake of a project's file, with its line."""
-    from holdfast.sources.restapi.asking.credentials import check_secret_files
     from holdfast.sources.restapi.asking.redact import public_url
-    from holdfast.sources.restapi.asking.request import read_side_files
     from holdfast.sources.restapi.project.project import described, read_project
+    from holdfast.sources.restapi.project.references import broken_references
 
     reading = read_project(folder_of(projectpath))
-    wrong = sorted([*reading.mistakes, *reading.unknown], key=lambda mistake: mistake.line)
-    if reading.project is not None:
-        read_side_files(reading.project)
-        reading.project.json_file("follow_params.json")
-        if reading.project.auth:
-            check_secret_files(reading.project.auth, reading.project.folder)
+    wrong = [*reading.mistakes, *reading.unknown, *broken_references(reading)]
+    wrong.sort(key=lambda mistake: mistake.line)
     out = output_of(json=json)
     if json:
         for kind, mistakes in (("mistake", wrong), ("note", reading.notes)):
@@ -149,7 +144,7 @@ def run(
     del resume
     from holdfast.cli.api_run import plan, run_and_report
 
-    project = load(projectpath)
+    project = load(projectpath, notes=True)
     out = output_of(json=json, quiet=quiet)
     if dry_run:
         out.document(plan(project, mode))
@@ -249,8 +244,9 @@ def folder_of(path: str | None) -> Path:
     return Path(path) if path else Path()
 
 
-def load(path: str | None) -> "Project":
-    """The project of a folder; keys that nothing reads are remarked on standard error.
+def load(path: str | None, *, notes: bool = False) -> "Project":
+    """The project of a folder; keys that nothing reads are remarked on standard error, with
+    `notes` those without effect, too.
 
     Raises:
         NoProjectError: there is none.
@@ -265,7 +261,7 @@ def load(path: str | None) -> "Project":
     if reading.project is None:
         listed = "\n".join(f"  {described(mistake)}" for mistake in reading.mistakes)
         raise ProjectError(f"{reading.file} cannot be used:\n{listed}")
-    for mistake in reading.unknown:
+    for mistake in [*reading.unknown, *(reading.notes if notes else ())]:
         sys.stderr.write(f"{reading.file}: {described(mistake)}\n")
     return reading.project
 

@@ -224,6 +224,7 @@ def follow(
     verbose: Verbose = 0,
 ) -> None:
     """Ask about each collected record, as section follow says, and keep the answers."""
+    from holdfast.cli.api_log import log_of
     from holdfast.sources.restapi.details import follow as following
 
     output = output_of(json=json, quiet=quiet, verbose=verbose)
@@ -231,11 +232,8 @@ def follow(
     if dry_run:
         output.document(following.plan(project, mode=mode))
         return
-    with Meter(output) as meter:
-        reports = following.follow(
-            project, mode=mode, progress=meter, log=output.note if verbose else _unheard,
-            say=meter.note,
-        )  # fmt: skip
+    with Meter(output) as meter, log_of(project, output.note if verbose else None) as log:
+        reports = following.follow(project, mode=mode, progress=meter, log=log, say=meter.note)
     for report in reports:
         told = f"{report.label}: {report.fetched} fetched, {report.present} were there"
         _tell(output, told, asdict(report), report.first_misses)
@@ -251,14 +249,13 @@ def getfiles(
     verbose: Verbose = 0,
 ) -> None:
     """Download the files that the records name and that are not there yet."""
+    from holdfast.cli.api_log import log_of
     from holdfast.sources.restapi.details import getfiles as getting
 
     output = output_of(json=json, quiet=quiet, verbose=verbose)
     project = project_at(projectpath)
-    with Meter(output) as meter:
-        report = getting.getfiles(
-            project, progress=meter, log=output.note if verbose else _unheard, say=meter.note
-        )
+    with Meter(output) as meter, log_of(project, output.note if verbose else None) as log:
+        report = getting.getfiles(project, progress=meter, log=log, say=meter.note)
     told = (
         f"{report.fetched} files fetched ({format_size(report.bytes)}), {report.present} were there"
     )
@@ -273,10 +270,6 @@ def _keep(project: "Project", output: Output) -> None:
         from holdfast.cli.api_keep import keep_in_repository
 
         keep_in_repository(project, output)
-
-
-def _unheard(_line: str) -> None:
-    """What nobody wants to hear."""
 
 
 def _tell(output: Output, told: str, fields: dict[str, Any], misses: "Sequence[Miss]") -> None:

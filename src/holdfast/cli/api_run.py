@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from holdfast.cli.api_log import log_of
 from holdfast.cli.progress import Display
 from holdfast.core.errors import NoProjectError
 from holdfast.core.outcome import EXIT_CODES
@@ -18,7 +18,7 @@ from holdfast.sources.restapi.collecting.run import Orders, Report, run_project
 from holdfast.sources.restapi.project.project import load_project
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from holdfast.cli.output import Output
@@ -86,7 +86,7 @@ def run_and_report(
     progress = Progress()
     with (
         Display(out, lines=progress.lines, status=progress.status) as display,
-        _log_of(project, display.say if verbose else None) as log,
+        log_of(project, display.say if verbose else None) as log,
     ):
         display.wake()
         report = run_project(
@@ -151,27 +151,6 @@ def _bare_project(folder: Path, url: str) -> Project:
     with tempfile.TemporaryDirectory() as scratch:
         create_project(Folder(scratch), {"project": {"url": url}})
         return replace(load_project(Folder(scratch)), folder=folder)
-
-
-@contextmanager
-def _log_of(project: Project, say: Callable[[str], None] | None) -> Iterator[Callable[[str], None]]:
-    """Request lines to the project's log file, where one is configured, and to the person who
-    wants them.
-    """
-    name = project.settings.logfile
-    if name is None:
-        yield say or (lambda _line: None)
-        return
-    with (project.folder / name).open("a", encoding="utf-8") as file:
-
-        def log(line: str) -> None:
-            if project.logging.level in {"WARNING", "ERROR"} and "trying again" not in line:
-                return
-            file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {line}\n")
-            if say:
-                say(line)
-
-        yield log
 
 
 def _summary(project: Project, report: Report) -> list[str]:

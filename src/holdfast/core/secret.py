@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 import hmac
+import re
+
+_USER = re.compile(r"(?:(?<=//)|^)\S*@")
+
+
+def without_password(address: str) -> str:
+    """An address, however broken, without user and password, and without its query."""
+    return _USER.sub("***@", address).partition("?")[0]
 
 
 class Secret:

@@ -24,6 +24,7 @@ from holdfast.core.errors import (
     TlsError,
     UnreachableError,
 )
+from holdfast.core.secret import without_password
 from holdfast.net.egress import OWN_MACHINE, Egress, reachable
 
 if TYPE_CHECKING:
@@ -347,8 +348,11 @@ def explained(error: Exception, url: str) -> FetchError:
 
 def shown(url: str) -> str:
     """An address as people may see it: without user, password, query and fragment."""
-    parts = urlsplit(url)
-    port = f":{parts.port}" if parts.port else ""
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return without_password(url)
     return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
 
 
@@ -357,7 +361,7 @@ def encoded(url: str, query: Iterable[tuple[str, str]] = ()) -> str:
     try:
         built = URL(url)
     except ValueError:
-        raise ProjectError(f"{url!r} is not an address") from None
+        raise ProjectError(f"{without_password(url)!r} is not an address") from None
     pairs = list(query)
     return str(built.extend_query(pairs) if pairs else built)
 

@@ -18,7 +18,7 @@ from holdfast.sources.restapi.giving.export import Selection, export
 from holdfast.sources.restapi.giving.verify import verify
 from holdfast.sources.restapi.kept.archive import open_archive
 from holdfast.sources.restapi.kept.ledger import Ledger
-from holdfast.sources.restapi.project.sections import MAX_PARALLEL
+from holdfast.sources.restapi.project.sections import DEFAULT_PARALLEL
 from holdfast.testing.api_listing import Listing
 from holdfast.testing.api_projects import store_run, write_project
 from holdfast.testing.api_server import (
@@ -304,6 +304,6 @@ def test_a_killed_follow_goes_on_where_it_was(tmp_path, api):
     assert 0 < report.present <= asked
     assert report.present + report.fetched == 300
     assert len(stored(project)) == 300
-    in_flight = 2 * MAX_PARALLEL
+    in_flight = 2 * DEFAULT_PARALLEL
     assert len(api.requests) - asked == report.fetched
     assert asked - report.present <= in_flight

@@ -15,9 +15,9 @@ from holdfast.net.aio import Reply as Got
 from holdfast.sources.restapi.asking.manners import Retrying, limits_of, retry_after, retrying_of
 from holdfast.sources.restapi.asking.session import Request, open_session
 from holdfast.sources.restapi.collecting.run import run_project
-from holdfast.sources.restapi.project.sections import MAX_PARALLEL
+from holdfast.sources.restapi.project.sections import DEFAULT_PARALLEL
 from holdfast.testing.api_listing import Listing
-from holdfast.testing.api_server import http_date, on_page, too_many, unavailable
+from holdfast.testing.api_server import http_date, on_page, server_error, too_many, unavailable
 
 
 def serve(api, count):
@@ -61,8 +61,8 @@ def test_pages_are_fetched_side_by_side(api, workshop):
     begun = time.monotonic()
     run_project(workshop.project(), "full")
     assert time.monotonic() - begun < 2.0
-    assert 8 <= api.peak <= MAX_PARALLEL
-    assert api.connections <= MAX_PARALLEL
+    assert api.peak == DEFAULT_PARALLEL
+    assert api.connections <= DEFAULT_PARALLEL
 
 
 def test_parallelism_bounds(api, workshop):
@@ -71,6 +71,14 @@ def test_parallelism_bounds(api, workshop):
     api.latency = 0.02
     run_project(workshop.project(request={"parallelism": 3}), "full")
     assert api.peak <= 3
+
+
+def test_a_project_may_ask_for_more(api, workshop):
+    """request.parallelism above the default is used where answers stay quick."""
+    serve(api, 4000)
+    api.latency = 0.02
+    run_project(workshop.project(request={"parallelism": 24}), "full")
+    assert DEFAULT_PARALLEL < api.peak <= 24
 
 
 def test_trouble_halves_the_width(api, workshop):
@@ -87,7 +95,7 @@ def test_trouble_halves_the_width(api, workshop):
 
     serve(api, 5)
     wide, narrow = asyncio.run(ask())
-    assert wide == MAX_PARALLEL
+    assert wide == DEFAULT_PARALLEL
     assert narrow <= wide // 2 + 1
 
 
@@ -129,6 +137,16 @@ def test_retry_keys_in_the_order_of_their_precision(workshop):
     retrying = retrying_of(project)
     assert (retrying.tries, retrying.first, retrying.longest, retrying.growing) == (2, 3, 4, False)
     assert {418, 429, 503, 504, 599} <= retrying.statuses
+
+
+def test_force_retry_tries_what_is_final_again(api, workshop, ids):
+    """project.force_retry: a 403 that passes costs nothing; what tells the end is asked once."""
+    serve(api, 95)
+    api.script("/items", server_error(403), server_error(418), when=on_page(3))
+    project = workshop.project(project={"force_retry": True})
+    assert run_project(project, "full").retries == 2
+    assert ids(project) == list(range(1, 96))
+    assert {401, 404, 410, 416}.isdisjoint(retrying_of(project).statuses)
 
 
 def test_delays_grow_with_jitter_up_to_the_longest():

@@ -12,16 +12,18 @@ import shlex
 import subprocess
 import time
 from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from holdfast.core.errors import AuthError, ProjectError
 from holdfast.core.secret import Secret
 from holdfast.net.aio import AsyncClient, Call, shown
+from holdfast.sources.restapi.project.references import read_secret_file
 from holdfast.sources.restapi.records.documents import parse
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from holdfast.sources.restapi.asking.redact import Redactor
     from holdfast.sources.restapi.project.project import Project
     from holdfast.sources.restapi.project.sections import Auth
@@ -44,7 +46,10 @@ def find_secret(auth: Auth, word: str, folder: Path) -> Secret | None:
     if given is not None:
         return given
     if name := getattr(auth, f"{word}_file", None):
-        return Secret(_read(folder, name, word))
+        try:
+            return Secret(read_secret_file(folder, name))
+        except ProjectError as error:
+            raise ProjectError(f"auth.{word}_file: {error.message}") from None
     if name := getattr(auth, f"{word}_env", None):
         value = os.environ.get(name, "")
         if not value:
@@ -53,27 +58,6 @@ def find_secret(auth: Auth, word: str, folder: Path) -> Secret | None:
     if command := getattr(auth, f"{word}_command", None):
         return Secret(_run(command, folder, word))
     return None
-
-
-def check_secret_files(auth: Auth, folder: Path) -> None:
-    """Raises ProjectError for a file of a secret that is named and cannot be read."""
-    for word in ("password", "token", "api_key", "client_secret"):
-        if name := getattr(auth, f"{word}_file"):
-            _read(folder, name, word)
-
-
-def _read(folder: Path, name: str, word: str) -> str:
-    path = folder / name
-    if not path.is_file() and Path(name).is_file():
-        path = Path(name)  # apibackuper looked in the current directory
-    try:
-        value = path.read_text(encoding="utf-8-sig").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text"
-        raise ProjectError(f"auth.{word}_file: {path} cannot be read: {reason}") from None
-    if not value:
-        raise ProjectError(f"auth.{word}_file: {path} is empty")
-    return value
 
 
 def _run(command: str, folder: Path, word: str) -> str:

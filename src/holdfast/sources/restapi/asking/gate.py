@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 
-FIRST_WIDTH = 8
+FIRST_WIDTH = 4
 
 
 @dataclass(slots=True)

@@ -26,6 +26,8 @@ _LONGEST = 300.0
 _LARGEST = 64 << 20
 """Bytes that an answer to such a request may have."""
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+_ANSWERS = {401, 404, 410, 416}
+"""They say something that asking again does not change: who asks, or that there is no more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +120,8 @@ def retrying_of(project: Project) -> Retrying:
     first = _first(nested.initial_delay, request.retry_initial_delay, project.source.retry_delay)
     strategy = nested.backoff_strategy or request.retry_backoff_strategy
     more = {*nested.retry_on_status, *request.retry_on_status, *project.errors.retry_on_errors}
+    if project.source.force_retry:
+        more |= set(range(400, 600)) - _ANSWERS
     plain = Retrying()
     return Retrying(
         tries=int(plain.tries if tries is None else tries),

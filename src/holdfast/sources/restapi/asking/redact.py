@@ -6,6 +6,8 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urlsplit, urlunsplit
 
+from holdfast.core.secret import without_password
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -49,7 +51,11 @@ class Redactor:
 
     def url(self, url: str) -> str:
         """Without user, password, and the values of parameters that sound secret."""
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            parts.port  # noqa: B018 - one that is none means that the rest is misread
+        except ValueError:
+            return self.text(without_password(url))
         place = parts.netloc.rpartition("@")[2]
         if parts.query:
             pairs = parse_qsl(parts.query, keep_blank_values=True)

@@ -32,7 +32,7 @@ from holdfast.sources.restapi.asking.manners import (
     trusted_origins,
 )
 from holdfast.sources.restapi.asking.redact import Redactor, sensitive
-from holdfast.sources.restapi.project.sections import MAX_PARALLEL
+from holdfast.sources.restapi.project.sections import DEFAULT_PARALLEL
 from holdfast.sources.restapi.records.documents import as_json
 
 if TYPE_CHECKING:
@@ -422,7 +422,7 @@ async def open_session(
     """
     redactor = redactor or Redactor()
     credentials = open_credentials(project, redactor)
-    most = project.request.parallelism or MAX_PARALLEL
+    most = project.request.parallelism or DEFAULT_PARALLEL
     options = client_options(project, connections=most, egress=egress)
     async with AsyncClient(options) as client:
         yield Session(

@@ -18,7 +18,7 @@ from holdfast.sources.restapi.asking.request import (
 )
 from holdfast.sources.restapi.asking.scripts import Script
 from holdfast.sources.restapi.asking.session import open_session
-from holdfast.sources.restapi.project.sections import MAX_PARALLEL
+from holdfast.sources.restapi.project.sections import DEFAULT_PARALLEL
 from holdfast.sources.restapi.records.documents import as_json
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ async def _fetch_first(
 def _expected(project: Project, requests: int | None, elapsed: float) -> float | None:
     if requests is None:
         return None
-    width = 1 if not is_numbered(project) else project.request.parallelism or MAX_PARALLEL
+    width = 1 if not is_numbered(project) else project.request.parallelism or DEFAULT_PARALLEL
     limits = limits_of(project)
     times = [elapsed, requests * elapsed / min(width, requests), requests * limits.spacing]
     if limits.per_second:

@@ -31,7 +31,8 @@ def describe(project: Project) -> dict[str, Any]:
     retrying, limits = retrying_of(project), limits_of(project)
     return {
         "project": {
-            "name": project.name, "description": source.description, "url": public_url(source.url),
+            "name": project.name, "id": project.settings.id,
+            "description": source.description, "url": public_url(source.url),
             "http_mode": source.http_mode, "response_type": source.resp_type,
             "storage_type": storage.storage_type, "storage_path": str(project.place.path),
             "config_file": str(project.file), "log_file": project.settings.logfile,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import string
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from holdfast.sources.restapi.project.ini import Mistake, Sections
+from holdfast.sources.restapi.project.values import is_moment, wrong_address
 
 if TYPE_CHECKING:
     from holdfast.sources.restapi.project.project import Project
     from holdfast.sources.restapi.project.sections import Auth, FollowRule
 
+_FIELD = re.compile(r"\{[^{}]*\}")
+_NOTHING = {"", "none", "false", "no", "off", "0"}
 _MODES = {"full", "incremental", "update", "continue"}
 
 
@@ -32,7 +35,8 @@ def check_together(project: Project, sections: Sections) -> tuple[list[Mistake],
     for word in ("max_file_size", "split_files"):
         found.note("storage", word, "has no effect: archives of any size are one file")
     found.note("files", "use_aria2", "has no effect: files are streamed in parallel without it")
-    found.note("project", "force_retry", "has no effect: what may pass is always tried again")
+    for word in ("checkpoint_file", "checkpoint_interval_pages"):
+        found.note("settings", word, "has no effect: every page is kept for good as it comes")
     return found.mistakes, found.notes
 
 
@@ -52,7 +56,9 @@ class _Finder:
             self.mistake(section, word, text)
 
     def note(self, section: str, word: str, text: str) -> None:
-        if word in self._sections.get(section, {}):
+        """Where a key says something that it cannot bring about."""
+        written = self._sections.get(section, {}).get(word)
+        if written is not None and str(written.value).lower() not in _NOTHING:
             self.notes.append(Mistake(self._line(section, word), f"{section}.{word} {text}"))
 
     def _line(self, section: str, word: str) -> int:
@@ -95,6 +101,12 @@ def _check_paging(project: Project, found: _Finder) -> None:
                 found.missing("params", word, "is missing; iterate_by window needs it")
         if params.window_size <= 0:
             found.mistake("params", "window_size", "must be longer than nothing, for example 1d")
+        for word, value in (
+            ("window_start", params.window_start),
+            ("window_end", params.window_end),
+        ):
+            if value and not is_moment(value):
+                found.mistake("params", word, f"must be a date like 2026-01-31, not {value!r}")
 
 
 def _check_update(project: Project, found: _Finder) -> None:
@@ -144,6 +156,9 @@ def _check_follow(rule: FollowRule, found: _Finder) -> None:
         found.missing(
             "follow", "follow_data_key", f"is missing; {title} in mode drilldown needs it"
         )
+    pattern = rule.follow_pattern or ""
+    if "://" in pattern and (wrong := _wrong_pattern(pattern)):
+        found.mistake("follow", "follow_pattern", wrong)
     if rule.follow_pattern and mode == "item":
         try:
             list(string.Formatter().parse(rule.follow_pattern))
@@ -155,10 +170,15 @@ def _check_files(project: Project, found: _Finder) -> None:
     files = project.files
     if files is None:
         return
-    if files.root_url and "://" not in files.root_url:
-        found.mistake("files", "root_url", "must be an http:// or https:// address")
+    if files.root_url and (wrong := _wrong_pattern(files.root_url)):
+        found.mistake("files", "root_url", wrong)
     if files.fetch_mode in {"id", "pattern"} and not files.root_url:
         found.missing("files", "root_url", f"is missing; fetch_mode {files.fetch_mode} needs it")
+
+
+def _wrong_pattern(pattern: str) -> str:
+    """As `wrong_address`, whatever its fields will be filled with."""
+    return wrong_address(_FIELD.sub("1", pattern))
 
 
 def _check_scripts(project: Project, found: _Finder) -> None:
@@ -176,5 +196,3 @@ def _check_scripts(project: Project, found: _Finder) -> None:
         found.missing(
             "code", "postfetch", "is missing; resp_type html needs a script that reads pages"
         )
-    if not urlsplit(project.source.url or "http://x").hostname:
-        found.mistake("project", "url", "names no host")

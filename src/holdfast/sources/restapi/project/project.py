@@ -10,6 +10,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdfast.core.errors import NoProjectError, ProjectError
+from holdfast.core.secret import without_password
 from holdfast.sources.restapi.project.ini import Mistake, Sections, Written, read_ini
 from holdfast.sources.restapi.project.place import Place, StorageKind
 from holdfast.sources.restapi.project.sections import (
@@ -86,7 +87,7 @@ class Project:
         """A side file like params.json; {} where there is none. Any: JSON of the person's own.
 
         Raises:
-            ProjectError: it is not a JSON object.
+            ProjectError: it is not a JSON object, or names a variable that is not there.
         """
         path = self.folder / name
         try:
@@ -97,7 +98,11 @@ class Project:
             raise ProjectError(f"{path} cannot be read as JSON: {error}") from None
         if not isinstance(content, dict):
             raise ProjectError(f"{path} must hold a JSON object of names and values")
-        return {name: _substituted(value, [], 0) for name, value in content.items()}
+        missing: list[Mistake] = []
+        values = {name: _substituted(value, missing, 0) for name, value in content.items()}
+        if missing:
+            raise ProjectError(f"{path}: {'; '.join(mistake.text for mistake in missing)}")
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +116,10 @@ class Reading:
     """Keys and sections that nothing reads."""
     notes: tuple[Mistake, ...]
     """Harmless, but worth knowing."""
+    sections: Sections
+    """What is written, with the line of every value."""
+    draft: Project
+    """The project as far as it could be understood, whatever is wrong."""
 
 
 def load_project(folder: Path) -> Project:
@@ -225,7 +234,7 @@ class _Reader:
         mistakes = sorted(set(self._mistakes), key=lambda mistake: mistake.line)
         return Reading(
             self._file, None if mistakes else project, tuple(mistakes), tuple(self._unknown),
-            tuple(self._notes),
+            tuple(self._notes), sections, project,
         )  # fmt: skip
 
     def _section(self, kind: type[S], values: dict[str, Written], name: str, *, present: bool) -> S:
@@ -246,7 +255,7 @@ class _Reader:
             try:
                 given[word] = known[word].metadata["convert"](value)
             except ValueError as error:
-                shown = "" if _is_secret(word) else f", not {str(value)!r:.60}"
+                shown = "" if _is_secret(word) else f", not {without_password(str(value))!r:.60}"
                 self._mistakes.append(Mistake(written.line, f"{name}.{word} {error}{shown}"))
                 given[word] = known[word].default if known[word].default is not MISSING else None
         if present:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from holdfast.core.secret import Secret
 
 DEFAULT_RETRIES = 5
-MAX_PARALLEL = 48
+DEFAULT_PARALLEL = 8
+"""Requests under way at once where the project says nothing: what an API of strangers bears."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,15 +6,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from holdfast.core.secret import Secret
+from holdfast.core.secret import Secret, without_password
 from holdfast.core.units import parse_duration, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _TRUE = {"true", "yes", "on", "1"}
+_HOW_TO_ESCAPE = "in a password, @ is written %40, # %23, / %2F and ? %3F"
 _FALSE = {"false", "no", "off", "0"}
 
 
@@ -106,10 +109,35 @@ def statuses(value: object) -> tuple[int, ...]:
 
 def url(value: object) -> str:
     address = text(value).strip()
+    if mistake := wrong_address(address):
+        raise ValueError(mistake)
+    return address
+
+
+def is_moment(value: str) -> bool:
+    """Whether it is a date, with or without a time, or "now"."""
+    try:
+        datetime.fromisoformat(value.strip())
+    except ValueError:
+        return value.strip() == "now"
+    return True
+
+
+def wrong_address(address: str) -> str:
+    """What keeps it from being an address of HTTP; nothing where it is one."""
     scheme, _, rest = address.partition("://")
     if scheme.lower() not in {"http", "https"} or not rest.strip("/"):
-        raise ValueError("must be an http:// or https:// address")
-    return address
+        return "must be an http:// or https:// address"
+    try:
+        parts = urlsplit(address)
+        parts.port  # noqa: B018 - looking at it is what tells
+    except ValueError as error:
+        if "@" in address:
+            return f"is no address ({_HOW_TO_ESCAPE})"
+        return f"is no address ({error})"
+    if not parts.hostname:
+        return "must name a host"
+    return ""
 
 
 def proxies(value: object) -> dict[str, str]:
@@ -128,8 +156,10 @@ def proxies(value: object) -> dict[str, str]:
     for scheme, address in pairs.items():
         if scheme not in {"http", "https", "all"}:
             raise ValueError(f"names {scheme!r}; proxies are for http and https")
-        if "://" not in address:
-            raise ValueError(f"gives {address!r} for {scheme}; a proxy is an http:// address")
+        if wrong_address(address):
+            raise ValueError(
+                f"gives {without_password(address)!r} for {scheme}; a proxy is an http:// address"
+            )
     return pairs
 
 
