@@ -10,244 +10,83 @@ and syncs, without a timer.
         for piece in body:
             upload.write(piece)  # an async caller awaits what `offer` returns
         kept = upload.finish().result()
+
+The threads: `SealingPlan.workers` that seal (`intake_sealers`), one behind each that writes packs,
+one that commits (`intake_commit`), one that holds the repository's lock (`intake_tenure`, which
+states the rule of who may have the repository when). What is on its way in, and in which pack, is
+in the ledger (`intake_ledger`).
+
+While another program has the repository for itself, as a prune does, uploads that have begun wait
+and go on afterwards. What was stored of them is named by a snapshot meanwhile, so that the prune
+lets it be. That snapshot has the tag UNFINISHED; it is no backup, and is gone when the lock is held
+again. A process that dies in between leaves it behind: see `remove_unfinished`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, Self
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Self
 
-from holdfast.repo.saving.sealing import SealingPlan
+from holdfast.core.errors import (
+    ClosedError,
+    HoldfastError,
+    LockLostError,
+    NameRefusedError,
+    StoreBusyError,
+)
+from holdfast.repo.format.chunker import MIN_SIZE
+from holdfast.repo.format.pack import BlobKind
+from holdfast.repo.processes import keep_freed_memory
+from holdfast.repo.saving.intake_commit import Committer, Finished, Place
+from holdfast.repo.saving.intake_ledger import LOST, Account, Ledger
+from holdfast.repo.saving.intake_sealers import Sealers
+from holdfast.repo.saving.intake_stream import Stream, WindowPool
+from holdfast.repo.saving.intake_tenure import PAUSE, Tenure
+from holdfast.repo.saving.intake_tree import check_path
+from holdfast.repo.saving.intake_unfinished import UNFINISHED, Unfinished, remove_unfinished
+from holdfast.repo.saving.intake_uploads import Inflow, TreeFile, TreeSession, Upload
+from holdfast.repo.saving.intake_values import About, IntakePlan, IntakeState, Kept, Measured
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from concurrent.futures import Future
+    from collections.abc import Callable, Mapping, Sequence
 
-    from holdfast.core.ids import BlobId, ObjectId
-    from holdfast.repo.format.crypto import Buffer
+    from holdfast.core.ids import ObjectId
     from holdfast.repo.repository import Repository
+    from holdfast.repo.saving.intake_packs import Lane
+    from holdfast.repo.saving.intake_uploads import Receiving
+
+__all__ = [
+    "UNFINISHED",
+    "About",
+    "Inflow",
+    "Intake",
+    "IntakePlan",
+    "IntakeState",
+    "Kept",
+    "Measured",
+    "TreeFile",
+    "TreeSession",
+    "Upload",
+    "remove_unfinished",
+]
+
+_TRIM_AFTER = 10.0
+"""Seconds without uploads after which memory is given back."""
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What is known of an upload at its end only."""
-
-    size: int
-    """Bytes of content."""
-    files: int
-    sha256: bytes
-    """Of the content of a single file. Of a tree: of the paths of all that is in it, in order, each
-    with what it is and the names of its blobs (or its target), and of nothing else: two trees with
-    the same names and contents have the same, whatever their times and modes."""
-
-
-@dataclass(frozen=True, slots=True)
-class About:
-    """What the snapshot of an upload says of itself. Whatever must outlive the catalog is a tag."""
-
-    host: str
-    tags: tuple[str, ...] = ()
-    time: int | None = None
-    """Nanoseconds since 1970; when the upload was finished, where None."""
-    paths: tuple[str, ...] = ()
-    """The snapshot's `paths`; where empty, what was uploaded (the top, for a tree)."""
-    closing_tags: Callable[[Measured], Sequence[str]] | None = None
-    """Gives further tags once the content has ended. Called in the committing thread; must neither
-    raise nor wait."""
-    username: str = ""
-    program_version: str = ""
-    context: object = None
-    """Anything of the caller's, handed back in `Kept`; not stored."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """One upload that is durable: packs, index and snapshot."""
-
-    snapshot: ObjectId
-    tree: BlobId
-    time: int
-    """Of the snapshot, in nanoseconds."""
-    size: int
-    """Bytes of content."""
-    files: int
-    sha256: bytes
-    """As in `Measured`."""
-    added: int
-    """Bytes of content and trees that the repository did not have before."""
-    stored: int
-    """Bytes that those take in packs."""
-    context: object
-
-
-@dataclass(frozen=True, slots=True)
-class IntakePlan:
-    """How much an intake does at once, which bounds its memory: some 80 MiB for packs, and up to
-    24 MiB for each upload that is being sealed.
-    """
-
-    sealing: SealingPlan = field(default_factory=SealingPlan)
-    """`workers`: sealing threads."""
-    admitted: int = 8
-    """Uploads that are sealed at once; further ones wait unread."""
-    admission_wait: float = 30.0
-    """Seconds that they wait before StoreBusyError."""
-    small: int = 256 << 10
-    """Bodies up to this many bytes are held in memory and sealed by the committer."""
-    group: int = 512
-    """Most uploads that share one commit."""
-    lock_wait: float = 5.0
-    """Seconds that a small upload waits while others hold the repository for themselves."""
-
-
-@dataclass(frozen=True, slots=True)
-class IntakeState:
-    """For metrics and the console."""
-
-    sealing: int
-    """uploads admitted and not yet ended"""
-    waiting: int
-    """uploads that wait to be admitted"""
-    queued: int
-    """finished uploads that wait for their commit"""
-    locked: bool
-    """whether the repository's shared lock is held"""
-
-
-class Inflow(Protocol):
-    """One file on its way in. Belongs to one caller at a time; the bytes may come in any pieces."""
-
-    def offer(self, buffer: Buffer) -> Future[None] | None:
-        """Takes all of `buffer` without ever waiting.
-
-        None: it is taken. A future: it is taken once that is done; until then offer nothing more
-        and leave the buffer as it is. The future fails with what `write` raises.
-        """
-        ...
-
-    def write(self, buffer: Buffer) -> None:
-        """Takes all of `buffer`, waiting for room.
-
-        Raises:
-            StoreBusyError: not admitted in time: too many uploads are being sealed.
-            StorageFullError, StoreError, VerificationError: something of it could not be stored.
-            ClosedError: it was abandoned, or the intake was closed.
-        """
-        ...
-
-    def window(self) -> memoryview:
-        """Room for at least one byte, to be filled from its beginning; waits and raises as `write`.
-        Tell with `filled` how far.
-        """
-        ...
-
-    def filled(self, count: int) -> None:
-        """So many bytes of the `window` are content now."""
-        ...
-
-
-class Upload(Inflow, Protocol):
-    """One file that becomes one snapshot. Leaving it as a context manager without having called
-    `finish` abandons it.
-    """
-
-    @property
-    def size(self) -> int:
-        """Bytes taken so far."""
-        ...
-
-    def finish(self) -> Future[Kept]:
-        """Ends the content. The future is done when packs, index and snapshot are durable and
-        `before_answer` returned; until then nothing may be acknowledged to anyone.
-        """
-        ...
-
-    def abandon(self) -> None:
-        """Gives everything back, at any moment and from any thread; nothing is kept but blobs that
-        a retry finds and prune removes. After `finish`, does nothing.
-        """
-        ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-
-class TreeFile(Inflow, Protocol):
-    """A file of a tree. Leaving it as a context manager ends its content; leaving it by an
-    exception leaves the session unable to commit.
-    """
-
-    def end(self) -> None: ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-
-class TreeSession(Protocol):
-    """Files, directories and links, given one after another in any order, that become one snapshot.
-
-    Paths are bytes, relative, with slashes: b"docs/a.txt". Each component is checked: none is
-    empty, ".", "..", longer than 255 bytes, or holds NUL. Directories that are not given
-    themselves get a plain entry. A name that is given again replaces the earlier one, but a
-    directory and something else cannot share a name: nothing is ever written through a link.
-
-    Leaving it as a context manager without having called `commit` abandons it.
-    """
-
-    @property
-    def size(self) -> int:
-        """Bytes of content so far."""
-        ...
-
-    @property
-    def entries(self) -> int: ...
-
-    def file(self, path: bytes, *, mode: int = 0o644, mtime: int | None = None) -> TreeFile:
-        """Begins a file; the one before must have ended. `mode`: permission bits; `mtime` in
-        nanoseconds, the session's time where None.
-
-        Raises:
-            NameRefusedError: the path is not one that may be kept.
-        """
-        ...
-
-    def directory(self, path: bytes, *, mode: int = 0o755, mtime: int | None = None) -> None: ...
-
-    def symlink(self, path: bytes, target: bytes, *, mtime: int | None = None) -> None:
-        """`target` may say anything; it is kept, never followed."""
-        ...
-
-    def copy(self, path: bytes, earlier: bytes) -> None:
-        """Another name for a file that this session was given before, as a tar's hard link."""
-        ...
-
-    def commit(self) -> Future[Kept]:
-        """As `Upload.finish`."""
-        ...
-
-    def abandon(self) -> None: ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-
-def _nothing(_: Sequence[Kept]) -> None:
-    pass
+def _record_nothing(_: Sequence[Kept]) -> None:
+    return None
 
 
 class Intake:
     """Takes uploads for one repository; safe for threads. Close it before the repository's store.
 
-    `before_answer` is called in the committing thread with each group whose snapshots are durable,
-    before any of their futures is done: the place for one catalog transaction for all of them. If
-    it raises, each upload of the group fails with that. It must not wait for this intake.
-
-    Raises:
-        LockedError: somebody holds the repository for themselves, and did for `lock_wait`.
-        StoreError, DamagedError: the repository cannot be read.
+    Nothing is read or locked before the first upload. `before_answer` is called in the committing
+    thread with each group whose snapshots are durable, before any of their futures is done: the
+    place for one catalog transaction for all of them. It may return errors by snapshot: those
+    snapshots are removed and their uploads fail with that. If it raises, each upload of the group
+    fails, and the snapshots stay. It must not wait for this intake.
     """
 
     def __init__(
@@ -255,9 +94,39 @@ class Intake:
         repository: Repository,
         *,
         plan: IntakePlan | None = None,
-        before_answer: Callable[[Sequence[Kept]], None] = _nothing,
+        before_answer: Callable[
+            [Sequence[Kept]], Mapping[ObjectId, HoldfastError] | None
+        ] = _record_nothing,
     ) -> None:
-        raise NotImplementedError
+        self._plan = plan or IntakePlan()
+        if not 0 <= self._plan.small <= MIN_SIZE:
+            raise ValueError(f"a small body has at most {MIN_SIZE} bytes: it is one chunk")
+        keep_freed_memory()
+        self._repository = repository
+        self._clock = repository.clock
+        self._lock = threading.Lock()
+        self._live: dict[Account, Receiving] = {}
+        self._closed = False
+        self._busy_at = self._clock.monotonic()
+        self._trimmed = True
+        self._windows = WindowPool()
+        self._ledger = Ledger(repository)
+        self._unfinished = Unfinished(repository, self._ledger)
+        self._admission = _Admission(self._plan, self._clock.monotonic)
+        self._obstructed_since: float | None = None
+        self._tenure = Tenure(repository, self)
+        self._sealers = Sealers(repository, self._ledger, self._plan.sealing, self._tenure)
+        self._committer = Committer(
+            repository,
+            self._ledger,
+            self._tenure,
+            self._plan,
+            before_answer=before_answer,
+            settled=self.settled,
+            tick=self._tick,
+        )
+
+    # --- for callers ------------------------------------------------------------------------------
 
     def begin(
         self,
@@ -274,36 +143,221 @@ class Intake:
             NameRefusedError: `name` or `folder` is not one that may be kept.
             ClosedError: the intake is closed.
         """
-        raise NotImplementedError
+        self.check_open()
+        if len(check_path(name)) > 1:
+            raise NameRefusedError(f"{name!r} is a path and not a name")
+        folders = check_path(folder) if folder else ()
+        return Upload(self, about, Place(folders, name, mode & 0o7777, mtime))
 
     def begin_tree(self, about: About, *, folder: bytes = b"") -> TreeSession:
         """An upload of many files; they lie below `folder` in the snapshot. Never waits.
 
         Raises as `begin`.
         """
-        raise NotImplementedError
+        self.check_open()
+        return TreeSession(self, about, Place(check_path(folder) if folder else ()))
 
-    def yield_lock(self, wait: float = 5.0) -> bool:
-        """Lets go of the repository's lock for a moment so that a prune in another process gets its
-        turn; uploads under way are protected, pause, and go on afterwards.
+    def yield_lock(self, wait: float = 5.0, pause: float = PAUSE) -> bool:
+        """Lets go of the repository's lock so that a prune in another process gets its turn;
+        uploads under way are protected, pause, and go on afterwards. Programs of Holdfast that wait
+        for the repository say so themselves, and need no such call.
 
         True as soon as the lock is released; False where a commit did not end within `wait`
-        seconds. It is taken again when whoever waited is done, or nobody came within two seconds.
+        seconds. It is taken again when whoever took it is done, or nobody did within `pause`
+        seconds.
         """
-        raise NotImplementedError
+        return self._tenure.give_way(wait, pause)
 
     @property
     def state(self) -> IntakeState:
-        raise NotImplementedError
+        sealing, waiting = self._admission.counts
+        return IntakeState(sealing, waiting, self._committer.queued, self._tenure.held)
 
-    def close(self, *, wait: bool = True) -> None:
-        """Ends the intake: takes nothing new, commits what was finished, abandons the rest, and
-        releases the lock. `wait` False: what is not being committed right now fails.
+    def close(self) -> None:
+        """Ends the intake: takes nothing new, commits what was ended by its giver as far as the
+        repository can be had, abandons the rest, and releases the lock. Again is well.
         """
-        raise NotImplementedError
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            live = list(self._live.values())
+        for upload in live:
+            if not upload.finishing:
+                upload.fail(ClosedError("the server is shutting down"))
+        self._await_finishing()
+        self._sealers.end()
+        self._committer.end()
+        self._tenure.end()
+        self._windows.trim()
+
+    def _await_finishing(self) -> None:
+        """Returns when every upload that was ended has its answer, or those that wait for a lock
+        that cannot be had have failed.
+        """
+        while True:
+            with self._lock:
+                live = list(self._live.values())
+            if not live:
+                return
+            since = self._obstructed_since
+            if since is not None and self._clock.monotonic() - since > self._plan.lock_wait:
+                for upload in live:
+                    upload.fail(ClosedError("the server is shutting down"))
+            self._clock.sleep(0.01)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    # --- for uploads (`intake_uploads.House`) -----------------------------------------------------
+
+    def check_open(self) -> None:
+        if self._closed:
+            raise ClosedError("the server is shutting down")
+
+    def now(self) -> int:
+        return self._clock.now()
+
+    def small_limit(self) -> int:
+        return self._plan.small
+
+    def open_stream(
+        self,
+        upload: Receiving,
+        ended: Callable[[BaseException | None], None],
+        *,
+        digest: bool,
+    ) -> Stream:
+        def over(failure: BaseException | None) -> None:
+            self._admission.release(stream)
+            ended(failure)
+            if failure is not None:
+                self._forget(upload.account)
+
+        stream = Stream(
+            self._windows,
+            self._admission,
+            upload.account,
+            ready=self._sealers.put,
+            ended=over,
+            digest=digest,
+        )
+        with self._lock:
+            self.check_open()
+            self._live[upload.account] = upload
+        return stream
+
+    def put_work(self, work: Callable[[Lane], None]) -> None:
+        self._sealers.put(work)
+
+    def extend(self) -> None:
+        self._tenure.extend()
+
+    def commit(self, finished: Finished) -> None:
+        self._committer.put(finished)
+
+    def settled(self, finished: Finished) -> None:
+        self._forget(finished.account)
+
+    def _forget(self, account: Account) -> None:
+        with self._lock:
+            self._live.pop(account, None)
+
+    # --- for the tenure (`intake_tenure.Guarded`) -------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        with self._lock:
+            live = list(self._live.values())
+        return bool(self._committer.queued) or any(
+            upload.finishing or upload.account.touched for upload in live
+        )
+
+    def protect(self) -> None:
+        with self._lock:
+            live = list(self._live.values())
+        self._unfinished.protect(live)
+
+    def resume(self) -> None:
+        self._ledger.reload()
+        with self._lock:
+            live = list(self._live.values())
+        for upload in live:
+            if any(self._ledger.lacks(blobs, BlobKind.DATA) for blobs in upload.blobs()):
+                upload.fail(LockLostError(LOST, remedy="Nothing was kept. Send it again."))
+        self._unfinished.release()
+
+    def opened(self) -> None:
+        self._obstructed_since = None
+        self._sealers.ring()
+        self._committer.ring()
+
+    def obstructed(self, error: HoldfastError) -> None:
+        now = self._clock.monotonic()
+        if self._obstructed_since is None:
+            self._obstructed_since = now
+        self._committer.obstructed(error)
+        if now - self._obstructed_since > self._plan.lock_wait:
+            self._sealers.refuse_untouched(error)
+
+    # --- now and then -----------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        """In the committing thread, between commits."""
+        self._admission.refuse_late()
+        now = self._clock.monotonic()
+        if self.busy:
+            self._busy_at, self._trimmed = now, False
+        elif not self._trimmed and now - self._busy_at > _TRIM_AFTER:
+            self._trimmed = True
+            self._sealers.trim()
+            self._committer.trim()
+            self._windows.trim()
+
+
+class _Admission:
+    """So many streams have windows at a time; others wait in their order."""
+
+    def __init__(self, plan: IntakePlan, monotonic: Callable[[], float]) -> None:
+        self._plan = plan
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._admitted: set[Stream] = set()
+        self._waiting: deque[tuple[float, Stream]] = deque()
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        return len(self._admitted), len(self._waiting)
+
+    def ask(self, stream: Stream) -> bool:
+        with self._lock:
+            if len(self._admitted) < self._plan.admitted:
+                self._admitted.add(stream)
+                return True
+            self._waiting.append((self._monotonic() + self._plan.admission_wait, stream))
+            return False
+
+    def release(self, stream: Stream) -> None:
+        with self._lock:
+            self._admitted.discard(stream)
+            for waiting in self._waiting:
+                if waiting[1] is stream:
+                    self._waiting.remove(waiting)
+                    break
+            fortunate = []
+            while self._waiting and len(self._admitted) < self._plan.admitted:
+                _, next_ = self._waiting.popleft()
+                self._admitted.add(next_)
+                fortunate.append(next_)
+        for each in fortunate:
+            each.admit()
+
+    def refuse_late(self) -> None:
+        now = self._monotonic()
+        with self._lock:
+            late = [stream for until, stream in self._waiting if until <= now]
+        for stream in late:
+            stream.fail(StoreBusyError("too many uploads are being received"))
