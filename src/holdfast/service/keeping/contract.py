@@ -7,7 +7,7 @@ and carries its own facts, so that a catalog can be made anew from it (I7).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from holdfast.core.errors import HoldfastError
     from holdfast.core.records import Backup, Json, Target
+    from holdfast.repo.saving.intake_archives import Limits, Received
 
 Buffer = bytes | bytearray | memoryview
 
@@ -33,6 +34,8 @@ class Order:
     """kept with the backup; small, no secrets"""
     size: int | None = None
     """announced bytes, where they are"""
+    replaces: int | None = None
+    """the number of a backup that moves here and keeps its row"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,10 @@ class Incoming(Protocol):
         """
         ...
 
+    def amend(self, *, manual: bool) -> None:
+        """Changes the order, before the end."""
+        ...
+
     def finish(self) -> Future[Kept]:
         """Ends the stream; done when all is durable and recorded."""
         ...
@@ -88,14 +95,54 @@ class Incoming(Protocol):
         ...
 
 
+class IncomingFile(Protocol):
+    """One file of a tree. The one before must have ended."""
+
+    def offer(self, piece: Buffer) -> Future[None] | None:
+        """As `Incoming.offer`."""
+        ...
+
+    def write(self, piece: Buffer) -> None:
+        """As `Incoming.write`."""
+        ...
+
+    def end(self) -> None:
+        """Its content is whole. Trouble with it shows in what the tree does next."""
+        ...
+
+
 class IncomingTree(Protocol):
-    """Files on their way in that make one backup together. Paths are relative, with slashes."""
+    """Files on their way in that make one backup together. Paths are relative, with slashes; `mode`
+    is permission bits, `mtime` nanoseconds since 1970, the time of the order where None.
+    Directories that are not given themselves are made. A name that is given again replaces the
+    earlier one; a directory and something else cannot share one.
+    """
 
-    def file(self, path: bytes, *, mode: int = 0o644, mtime: int = 0) -> Incoming: ...
+    def file(self, path: bytes, *, mode: int = 0o644, mtime: int | None = None) -> IncomingFile:
+        """May wait for files before it.
 
-    def directory(self, path: bytes, *, mode: int = 0o755, mtime: int = 0) -> None: ...
+        Raises:
+            NameRefusedError: the path is not one that may be kept.
+        """
+        ...
 
-    def symlink(self, path: bytes, target: bytes, *, mtime: int = 0) -> None: ...
+    def directory(self, path: bytes, *, mode: int = 0o755, mtime: int | None = None) -> None: ...
+
+    def symlink(self, path: bytes, target: bytes, *, mtime: int | None = None) -> None:
+        """`target` may say anything; it is kept, never followed."""
+        ...
+
+    def unpack(self, archive: BinaryIO, limits: Limits) -> Received:
+        """All that a tar (read as it comes) or a zip (which must be able to seek) holds.
+
+        Raises:
+            ArchiveRefusedError: it is none, is damaged, or holds what may not be.
+        """
+        ...
+
+    def amend(self, *, manual: bool) -> None:
+        """Changes the order, before the end."""
+        ...
 
     def finish(self) -> Future[Kept]: ...
 
@@ -124,8 +171,12 @@ class Listed:
 
     path: str
     kind: str
+    """file, dir, symlink"""
     size: int
     modified: int
+    mode: int = 0o644
+    link: str = ""
+    """what a symbolic link says"""
 
 
 @dataclass(frozen=True, slots=True)
