@@ -28,9 +28,11 @@ from holdfast.service.ground import new_uid
 from holdfast.service.keeping.contract import Kept, Order
 from holdfast.service.keeping.naming import place
 from holdfast.service.keeping.transfer import flow_over
+from holdfast.service.unpacking import Limits, Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from sqlalchemy import ColumnElement
 
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
 VISIBLE = (BackupState.KEPT, BackupState.RECYCLED)
 _ROW = tables.backup.c
 _LONGEST_NOTE = 2000
+_LARGEST_UNPACKED = 1 << 40
 _EXCLUSIVE = "exclusive"
 """In an order's facts: no other visible backup of the target may have this name."""
 
@@ -69,15 +72,19 @@ class Totals:
 class Arriving:
     """A stream that becomes a backup. See `keeping.contract.Incoming`."""
 
-    def __init__(self, incoming: Incoming | IncomingTree, finish: Any) -> None:
+    def __init__(self, incoming: Incoming, finish: Any) -> None:
         self._incoming = incoming
         self._finish = finish
 
     def offer(self, piece: Buffer) -> Future[None] | None:
-        return self._incoming.offer(piece)  # type: ignore[union-attr]
+        return self._incoming.offer(piece)
 
     def write(self, piece: Buffer) -> None:
-        self._incoming.write(piece)  # type: ignore[union-attr]
+        self._incoming.write(piece)
+
+    def amend(self, *, manual: bool) -> None:
+        """What became known after the first bytes had come."""
+        self._incoming.amend(manual=manual)
 
     def finish(self) -> Future[Backup]:
         """Done when the backup is durable and in the catalog."""
@@ -90,9 +97,20 @@ class Arriving:
 class ArrivingTree:
     """Files that become one backup together. See `keeping.contract.IncomingTree`."""
 
-    def __init__(self, incoming: IncomingTree, finish: Any) -> None:
+    def __init__(self, incoming: IncomingTree, finish: Any, scratch: Path) -> None:
         self.incoming = incoming
         self._finish = finish
+        self._scratch = scratch
+
+    def part(self, name: str, *, limit: int = _LARGEST_UNPACKED) -> Part:
+        """An uploaded file of it, which is unpacked where it is an archive. `limit`: bytes that it
+        may hold unpacked.
+        """
+        return Part(self.incoming, name, scratch=self._scratch, limits=Limits(total=limit))
+
+    def amend(self, *, manual: bool) -> None:
+        """What became known after the first bytes had come."""
+        self.incoming.amend(manual=manual)
 
     def finish(self) -> Future[Backup]:
         return self._finish(self.incoming.finish())  # type: ignore[no-any-return]
@@ -147,7 +165,11 @@ class Backups:
         """Begins a backup of several files."""
         order = self._order(who, target, name, manual=manual, facts=facts)
         incoming = self._keeper_of(target).begin_tree(order)
-        return ArrivingTree(incoming, lambda future: self._recorded(order, future))
+        return ArrivingTree(
+            incoming,
+            lambda future: self._recorded(order, future),
+            self._ground.folder / "scratch",
+        )
 
     def _keeper_of(self, target: Target) -> Keeper:
         with self._ground.catalog.read() as tx:
