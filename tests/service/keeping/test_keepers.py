@@ -83,6 +83,19 @@ def test_any_range_is_given(place, start, length):
     assert place.read(backup, start, length) == content[start:stop]
 
 
+def test_an_order_can_be_amended_until_its_end(place):
+    for begin, target in (
+        (place.keeper.begin, place.TARGET),
+        (place.keeper.begin_tree, place.TREE),
+    ):
+        wanted = place.order(target=target, manual=True)
+        incoming = begin(wanted)
+        incoming.amend(manual=False)
+        incoming.finish().result(20)
+        assert place.rows[wanted.uid].manual is False
+        assert place.found()[wanted.uid].order.manual is False
+
+
 def test_a_group_is_recorded_together_before_anybody_is_answered(place):
     seen = []
     record = place.record

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from holdfast.core.entries import Kind
@@ -83,6 +83,9 @@ class FolderFile:
 
     def write(self, piece: Buffer) -> None:
         self._flow.write(piece)
+
+    def amend(self, *, manual: bool) -> None:
+        self._order = replace(self._order, manual=manual)
 
     def finish(self) -> Future[Kept]:
         self._over = True

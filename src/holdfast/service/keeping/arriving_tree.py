@@ -198,6 +198,9 @@ class FolderTree:
 
     # --- the end ----------------------------------------------------------------------------------
 
+    def amend(self, *, manual: bool) -> None:
+        self._order = replace(self._order, manual=manual)
+
     def finish(self) -> Future[Kept]:
         result: Future[Kept] = Future()
         with self._lock:
