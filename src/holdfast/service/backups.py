@@ -7,6 +7,7 @@ between leaves something that `reconcile` ends.
 
 from __future__ import annotations
 
+import posixpath
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -315,6 +316,19 @@ class Backups:
     def entries(self, who: Principal, backup: Backup) -> Iterator[Listed]:
         self._may(who, Verb.BACKUP_LIST, backup)
         return self._pools.keeper(backup).entries(backup)
+
+    def file_name(self, backup: Backup, target: Target) -> str:
+        """What a backup is called when somebody takes it out: as its target's template says."""
+        if backup.path:
+            return posixpath.basename(backup.path)
+        path = place(
+            target,
+            name=backup.name,
+            uid=backup.uid,
+            received=backup.received,
+            manual=backup.manual,
+        )
+        return posixpath.basename(path)
 
     # --- the recycle bin, holds, deletion ---------------------------------------------------------
 

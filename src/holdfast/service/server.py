@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from holdfast.core.access import Verb
 from holdfast.jobs.queue import Queue
+from holdfast.service import logs
 from holdfast.service.accounts import Accounts
 from holdfast.service.backups import Backups
 from holdfast.service.hosts import Hosts
@@ -24,6 +26,7 @@ from holdfast.service.users import Users
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from holdfast.core.access import Principal
     from holdfast.service.ground import Ground
 
 
@@ -67,6 +70,11 @@ class Service:
             tasks=Tasks(ground, queue),
             plans=Plans(ground),
         )
+
+    def log_tail(self, who: Principal, lines: int) -> str:
+        """The last lines of this server's own log; all that is kept where `lines` is 0."""
+        self.ground.allow(who, Verb.SETTING_READ, "log")
+        return logs.tail(self.ground.folder, lines)
 
     def close(self) -> None:
         self.pools.close()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.catalog import tables
 from holdfast.core.access import Verb
-from holdfast.core.records import Task, TaskLine
+from holdfast.core.records import Task, TaskLine, TaskState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,6 +64,34 @@ class Tasks:
         ) as tx:  # fmt: skip
             return self._queue.submit(tx, task)
 
+    def note_done(
+        self,
+        who: Principal,
+        kind: str,
+        *,
+        started: int,
+        target_id: int | None = None,
+        backup_id: int | None = None,
+        report: Json | None = None,
+    ) -> Task:
+        """Work that was done at once, among the tasks, for those who look for it there."""
+        now = self._ground.now()
+        task = Task(
+            kind=kind,
+            state=TaskState.SUCCEEDED,
+            target_id=target_id,
+            backup_id=backup_id,
+            actor=who.name,
+            outcome={"report": report or {}},
+            created=started,
+            due=started,
+            started=started,
+            ended=now,
+            committed=True,
+        )
+        with self._ground.catalog.write() as tx:
+            return tx.tasks.add(task)
+
     # --- looking ----------------------------------------------------------------------------------
 
     def get(self, who: Principal, id_: int) -> Task:
@@ -82,6 +110,10 @@ class Tasks:
         """Newest first where no order is given."""
         with self._ground.read(who, Verb.TASK_LIST, "tasks") as tx:
             return tx.tasks.all(*conditions, order=order, limit=limit, offset=offset)
+
+    def of_kinds(self, who: Principal, kinds: Sequence[str], limit: int = 100) -> Sequence[Task]:
+        """The newest of these kinds, oldest first."""
+        return self.list(who, _ROW.kind.in_(kinds), limit=limit)[::-1]
 
     def log(self, who: Principal, id_: int, *, after: int = 0) -> Sequence[TaskLine]:
         """Its lines in order, those after the line with that number."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from holdfast.jobs.worker import Worker, WorkerOptions
+from holdfast.service import logs
 from holdfast.service.generation import RESTART, current
 from holdfast.service.opening import open_ground
 
@@ -19,6 +20,7 @@ _PATIENCE = 30.0
 
 def run_worker(folder: Path, config: Path | None, name: str, stop: threading.Event) -> int:
     """Works until `stop`, or until the generation changes; the process's exit code."""
+    logs.set_up(folder, "worker")
     ground = open_ground(folder, config)
     catalog = ground.catalog
     limits = ground.configuration.limits

@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from holdfast.service import logs
 from holdfast.service.generation import RESTART, current
 from holdfast.service.server import open_service
 from holdfast.web import tls
@@ -61,6 +62,7 @@ def serve(folder: Path, config: Path | None, options: WebOptions) -> int:
     """Serves until it is told to end. The process's exit code: RESTART where it wants to be started
     again.
     """
+    logs.set_up(folder, "web")
     service = open_service(folder, config)
     try:
         service.backups.reconcile()
