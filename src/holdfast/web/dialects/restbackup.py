@@ -34,7 +34,7 @@ from holdfast.core.keeping import DAY
 from holdfast.core.records import BackupState
 from holdfast.core.secret import Secret
 from holdfast.core.units import format_size
-from holdfast.web import receiving, sending, threads
+from holdfast.web import failures, receiving, sending, threads
 from holdfast.web.receiving import BodyCutError, BodyTooLargeError
 from holdfast.web.security import client_address
 
@@ -85,7 +85,8 @@ class Restbackup:
     async def answer(self, request: Request) -> Response:
         try:
             return await self._route(request)
-        except HoldfastError as error:
+        except Exception as raised:  # noqa: BLE001  told, or logged and told
+            error = failures.known(raised, request.url.path)
             await receiving.drain(request)
             return _refusal(error)
 

@@ -19,13 +19,12 @@ from starlette.responses import PlainTextResponse, Response
 
 from holdfast.core.errors import (
     DamagedError,
-    HoldfastError,
     NotSignedInError,
     ObjectExistsError,
 )
 from holdfast.core.secret import Secret
 from holdfast.service.storing import CONFIG_NAME, FileKind
-from holdfast.web import receiving, threads
+from holdfast.web import failures, receiving, threads
 from holdfast.web.security import client_address
 from holdfast.web.sending import UnsatisfiableError, ranges
 
@@ -68,7 +67,8 @@ class Restic:
     async def answer(self, request: Request) -> Response:
         try:
             return await self._route(request)
-        except HoldfastError as error:
+        except Exception as raised:  # noqa: BLE001  told, or logged and told
+            error = failures.known(raised, request.url.path)
             await receiving.drain(request)
             headers = {}
             if isinstance(error, NotSignedInError):

@@ -20,7 +20,7 @@ from holdfast.core.errors import (
 )
 from holdfast.core.records import BackupState, Face, Shape
 from holdfast.core.secret import Secret
-from holdfast.web import receiving, sending, threads
+from holdfast.web import failures, receiving, sending, threads
 from holdfast.web.dialects.backupchan import parsing, rendering, uploading
 from holdfast.web.dialects.backupchan.rendering import answer
 from holdfast.web.security import client_address
@@ -95,7 +95,8 @@ class Backupchan:
         try:
             who = await threads.run(self._sign_in, request)
             return await self._dispatch(request, who)
-        except HoldfastError as error:
+        except Exception as raised:  # noqa: BLE001  told, or logged and told
+            error = failures.known(raised, request.url.path)
             await receiving.drain(request)
             return _refusal(error)
 
