@@ -19,7 +19,7 @@ from holdfast.core import records
 from holdfast.core.errors import CatalogError, RecordExistsError, StorageFullError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import Connection, Engine
     from sqlalchemy.engine import URL
@@ -33,6 +33,13 @@ class Transaction:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self.afterwards: list[Callable[[], None]] = []
+
+    def after_commit(self, act: Callable[[], None]) -> None:
+        """Has `act` called once this transaction is durable; never where it is undone. What is
+        written cannot be undone any more then, so `act` raises nothing.
+        """
+        self.afterwards.append(act)
 
     def now(self) -> int:
         """The database's own clock, nanoseconds since 1970: leases of all nodes go by it."""
@@ -145,7 +152,10 @@ class Catalog:
             self.engine.connect().execution_options(writes=True) as connection,
             connection.begin(),
         ):
-            yield Transaction(connection)
+            transaction = Transaction(connection)
+            yield transaction
+        for act in transaction.afterwards:
+            act()
 
     def close(self) -> None:
         self.engine.dispose()

@@ -133,8 +133,8 @@ task = Table(
     Column("plan_id", _Number, index=True),
     _text("actor"), _json("spec"), _json("progress"), _json("outcome"), _time("created"),
     _time("due"), _time("started", needed=False), _time("ended", needed=False, index=True),
-    _number("attempt"), _number("generation"), _number("token"), _text("holder"),
-    _flag("committed"),
+    _number("attempt"), _number("generation"), _number("token"),
+    _text("holder", index=True), _flag("committed"),
     Index("ix_task_state_priority", "state", "priority", "id"),
     Index("ix_task_kind_created", "kind", "created"),
 )  # fmt: skip

@@ -6,13 +6,22 @@ the truth: should a process die between the two, a worker gives the row its work
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from holdfast.core.records import Task, TaskState, Wanted
+from holdfast.jobs import wishes
+from holdfast.jobs.durable import Workflows, beside
+from holdfast.jobs.feeding import Feeder
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from holdfast.catalog.database import Catalog, Transaction
-    from holdfast.core.records import Task
+
+_FIRST_LOOK, _LAST_LOOK = 0.02, 0.5
+"""Seconds between two looks of `wait`, at first and in the end."""
 
 
 class Queue:
@@ -20,6 +29,8 @@ class Queue:
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
+        self._workflows = Workflows(beside(catalog.url))
+        self._feeder = Feeder(catalog, self._workflows)
 
     # --- within a transaction of the caller -------------------------------------------------------
 
@@ -31,11 +42,16 @@ class Queue:
         Raises:
             InvalidError: the priority is not 1 or more.
         """
-        raise NotImplementedError
+        return self.submit_all(tx, [task])[0]
 
     def submit_all(self, tx: Transaction, tasks: Iterable[Task]) -> list[Task]:
         """The same for many at once, which costs less than one after another."""
-        raise NotImplementedError
+        added = []
+        for task in tasks:
+            wishes.check_priority(task.priority)
+            added.append(tx.tasks.add(_new(task)))
+        self._feeder.promise_after(tx, added)
+        return added
 
     # --- each a transaction of its own ------------------------------------------------------------
 
@@ -46,7 +62,7 @@ class Queue:
             RecordNotFoundError
             StateError: it has ended.
         """
-        raise NotImplementedError
+        return self._stop(task_id, wishes.pause)
 
     def cont(self, task_id: int) -> Task:
         """Lets a paused task go on, as soon as its earlier body has stopped.
@@ -55,7 +71,7 @@ class Queue:
             RecordNotFoundError
             StateError: it is not paused.
         """
-        raise NotImplementedError
+        return self._start(task_id, wishes.cont)
 
     def kill(self, task_id: int) -> Task:
         """Ends the task as cancelled. A running body is asked, then killed with all its children.
@@ -64,7 +80,7 @@ class Queue:
             RecordNotFoundError
             StateError: it has ended.
         """
-        raise NotImplementedError
+        return self._stop(task_id, wishes.kill)
 
     def restart(self, task_id: int) -> Task:
         """Puts a task that has ended into the queue again, as if it were new.
@@ -73,7 +89,7 @@ class Queue:
             RecordNotFoundError
             StateError: it has not ended.
         """
-        raise NotImplementedError
+        return self._start(task_id, wishes.restart)
 
     def set_priority(self, task_id: int, priority: int) -> Task:
         """1 is first. A running task keeps running.
@@ -83,23 +99,71 @@ class Queue:
             InvalidError: the priority is not 1 or more.
             StateError: it has ended.
         """
-        raise NotImplementedError
+
+        def wish(tx: Transaction, task_id: int) -> Task:
+            return wishes.set_priority(tx, task_id, priority)
+
+        return self._start(task_id, wish)
+
+    def _stop(self, task_id: int, wish: Callable[[Transaction, int], Task]) -> Task:
+        with self.catalog.write() as tx:
+            task = wish(tx, task_id)
+            self._feeder.withdraw_after(tx, [task])
+        return task
+
+    def _start(self, task_id: int, wish: Callable[[Transaction, int], Task]) -> Task:
+        with self.catalog.write() as tx:
+            task = wish(tx, task_id)
+            if task.state in {TaskState.QUEUED, TaskState.RUNNING}:
+                self._feeder.promise_after(tx, [task])
+        return task
 
     # --- looking ----------------------------------------------------------------------------------
 
     def wait(self, task_id: int, timeout: float) -> Task:
-        """The task once it has ended or is paused, as it is after `timeout` seconds otherwise."""
-        raise NotImplementedError
+        """The task once it has ended or is paused, as it is after `timeout` seconds otherwise.
+
+        Raises:
+            RecordNotFoundError
+        """
+        until = time.monotonic() + timeout
+        pause = _FIRST_LOOK
+        while True:
+            with self.catalog.read() as tx:
+                task = tx.tasks.get(task_id)
+            left = until - time.monotonic()
+            if task.state.ended or task.state is TaskState.PAUSED or left <= 0:
+                return task
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.5, _LAST_LOOK)
 
     # --- limits -----------------------------------------------------------------------------------
 
     def slots(self) -> int:
-        """How many tasks each worker runs at once."""
-        raise NotImplementedError
+        """How many tasks each worker runs at once. What a pool may run at once is `task_limit`
+        among the pool's options.
+        """
+        return self._workflows.slots()
 
     def set_slots(self, slots: int) -> None:
         """Holds for what starts from now on; 0 starts nothing any more. Running tasks go on."""
-        raise NotImplementedError
+        self._workflows.set_slots(slots)
 
     def close(self) -> None:
-        raise NotImplementedError
+        self._workflows.close()
+
+
+def _new(task: Task) -> Task:
+    return replace(
+        task,
+        id=0,
+        state=TaskState.QUEUED,
+        wanted=Wanted.RUN,
+        started=None,
+        ended=None,
+        attempt=0,
+        generation=1,
+        token=0,
+        holder="",
+        committed=False,
+    )

@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
+import fcntl
+import logging
+import os
+import threading
+import time
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from holdfast.core.errors import DataFolderBusyError, DeposedError
+from holdfast.jobs import claims, leases, nodes
+from holdfast.jobs.children import Child, Terms
+from holdfast.jobs.collect import collect
+from holdfast.jobs.durable import Workflows, beside
+from holdfast.jobs.feeding import Feeder
+from holdfast.jobs.queue import Queue
+from holdfast.jobs.runner import Runner
+from holdfast.jobs.running import compose
+from holdfast.jobs.sweep import first_due, sweep
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
-    from holdfast.core.records import Json
+    from holdfast.core.records import Json, Node, Task
+    from holdfast.jobs.reports import Reports
+
+_LEADER = "tasks"
+"""The lease of the one node that sweeps plans and looks after what was not promised."""
+_COLLECT = 3600.0
+_NS = 1_000_000_000
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,8 +45,8 @@ class WorkerOptions:
 
     name: str
     lock: Path
-    slots: int = 4
-    """tasks at once, until `Queue.set_slots` says otherwise"""
+    slots: int | None = None
+    """tasks at once; None: as `Queue.set_slots` said last, 4 at first. Holds for all workers."""
     poll: float = 0.2
     """between two looks for tasks; the latency of a start"""
     beat: float = 1.0
@@ -28,7 +54,7 @@ class WorkerOptions:
     """without a beat for so long, the others take over"""
     grace: float = 5.0
     """between asking a body to stop and killing it"""
-    attempts: int = 3
+    attempts: int = 5
     """a task that was running so many times when its node died has failed"""
     keep_log: float = 90 * 86400.0
     """how long the log of a task that has ended is kept"""
@@ -37,18 +63,23 @@ class WorkerOptions:
 
 
 class Worker:
-    """Runs tasks from `start` to `stop`.
+    """Runs tasks from `start` to `stop`; made and used once.
 
     Args:
-        compose: `package.module:function` of the composition root, see `body.Composition`. The
-            worker calls it, and so does each child process.
+        compose_name: `package.module:function` of the composition root, see `body.Composition`.
+            The worker calls it, and so does each child process.
         settings: plain data for it. Reaches children through a pipe, so secrets may be among it.
     """
 
-    def __init__(self, compose: str, settings: Json, options: WorkerOptions) -> None:
+    def __init__(self, compose_name: str, settings: Json, options: WorkerOptions) -> None:
         self.options = options
-        self._compose = compose
+        self._compose_name = compose_name
         self._settings = settings
+        self._ending = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._open = ExitStack()
+        self._leads = False
+        self._collected = float("-inf")
 
     def start(self) -> None:
         """Returns once tasks are taken. The process ends with code 75 where this worker is deposed
@@ -56,12 +87,219 @@ class Worker:
 
         Raises:
             DataFolderBusyError: a worker of that name lives on this machine.
-            StateError: a worker of that name lives on another machine.
+            OtherMachineError: a worker of that name lives on another machine.
+            CatalogError
         """
-        raise NotImplementedError
+        with ExitStack() as opened:
+            self._lock = opened.enter_context(closing(_Lock(self.options.lock)))
+            self._composition = compose(self._compose_name, self._settings)
+            self._catalog = opened.enter_context(closing(self._composition.catalog))
+            self._queue = opened.enter_context(closing(Queue(self._catalog)))
+            self._workflows = opened.enter_context(closing(Workflows(beside(self._catalog.url))))
+            self._feeder = Feeder(self._catalog, self._workflows)
+            self._node = self._join()
+            self._runner = Runner(
+                self._composition,
+                self._feeder,
+                holder=self._node.incarnation,
+                attempts=self.options.attempts,
+                child_of=self._child_of,
+            )
+            self._reap()
+            self._workflows.launch(
+                self._runner,
+                self._node.incarnation,
+                slots=self.options.slots,
+                poll=self.options.poll,
+            )
+            self._open = opened.pop_all()
+        self._every(self._beat, lambda: self.options.beat, name="beat")
+        self._every(self._chores, self._until_chores, name="chores")
 
     def stop(self, timeout: float) -> bool:
         """Takes no more tasks, gives those that run so many seconds to end, then interrupts them:
         they go on with another worker or the next start. True where nothing was interrupted.
         """
-        raise NotImplementedError
+        in_peace = self._runner.close(timeout)
+        self._ending.set()
+        for thread in self._threads:
+            thread.join()
+        self._workflows.shut_down()
+        self._leave()
+        self._open.close()
+        return in_peace
+
+    def _child_of(self, task: Task, reports: Reports) -> Child:
+        order: Json = {
+            "compose": self._compose_name,
+            "settings": self._settings,
+            "task": task.id,
+            "token": task.token,
+        }
+        return Child(
+            Terms(
+                order=order,
+                silence=self.options.lease,
+                grace=self.options.grace,
+                hear=reports.hear,
+                tick=reports.tick,
+            )
+        )
+
+    # --- the node ---------------------------------------------------------------------------------
+
+    @property
+    def _lease(self) -> int:
+        return round(self.options.lease * _NS)
+
+    def _join(self) -> Node:
+        """Waits for its lease to end where a node of that name was alive elsewhere a moment ago:
+        this machine may have been started anew.
+        """
+        until = time.monotonic() + self.options.lease + 2 * self.options.beat
+        while True:
+            try:
+                with self._catalog.write() as tx:
+                    return nodes.join(
+                        tx,
+                        self.options.name,
+                        place=self._lock.place,
+                        lease=self._lease,
+                        facts={"process": os.getpid()},
+                    )
+            except nodes.OtherMachineError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(self.options.beat / 2)
+
+    def _beat(self) -> None:
+        with self._catalog.write() as tx:
+            alive = nodes.beat(tx, self._node)
+        if not alive:
+            _give_up(self._node)
+        self._runner.watch()
+
+    def _leave(self) -> None:
+        """What is promised to this node and has not begun is for the others, at once."""
+        for promise in self._workflows.running_on(self._node.incarnation):
+            self._workflows.requeue(promise)
+        with self._catalog.write() as tx:
+            leases.release(tx, _LEADER, self._node.incarnation)
+            nodes.bury(tx, self._node)
+
+    # --- chores -----------------------------------------------------------------------------------
+
+    def _chores(self) -> None:
+        self._reap()
+        with self._catalog.write() as tx:
+            self._leads = leases.hold(
+                tx, _LEADER, self._node.incarnation, seconds=self.options.lease
+            )
+        if self._leads:
+            if self._composition.make_task is not None:
+                sweep(self._queue, self._composition.make_task)
+            self._free_the_lost()
+            self._feeder.feed()
+            self._collect()
+
+    def _until_chores(self) -> float:
+        """Seconds until there may be something to do."""
+        if not self._leads or self._composition.make_task is None:
+            return self.options.beat
+        with self._catalog.read() as tx:
+            due = first_due(tx)
+            left = self.options.beat if due is None else (due - tx.now()) / _NS
+        return min(self.options.beat, max(0.05, left))
+
+    def _free_the_lost(self) -> None:
+        """A node that was given up may have begun something before it noticed."""
+        with self._catalog.read() as tx:
+            held = claims.all_held(tx)  # first: a node joins before it holds anything
+            known = set(nodes.incarnations(tx))
+        lost = [task for task in held if task.holder not in known]
+        if lost:
+            with self._catalog.write() as tx:
+                for task in lost:
+                    claims.depose(tx, task.id, task.holder)
+
+    def _reap(self) -> None:
+        """Takes over what dead nodes left, one after another."""
+        while True:
+            with self._catalog.write() as tx:
+                dead = nodes.claim_dead(tx, self._node, lease=self._lease)
+            if dead is None:
+                return
+            _logger.warning("node %s is dead; its tasks go on elsewhere", dead.incarnation)
+            with self._catalog.write() as tx:
+                for task in claims.held_by(tx, dead.incarnation):
+                    claims.depose(tx, task.id, dead.incarnation)
+            for promise in self._workflows.running_on(dead.incarnation):
+                self._workflows.requeue(promise)
+            with self._catalog.write() as tx:
+                nodes.bury(tx, dead)
+
+    def _collect(self) -> None:
+        now = time.monotonic()
+        if now < self._collected + _COLLECT:
+            return
+        self._collected = now
+        collect(
+            self._catalog,
+            self._workflows,
+            keep_ended=self.options.keep_ended,
+            keep_log=self.options.keep_log,
+        )
+
+    # --- threads ----------------------------------------------------------------------------------
+
+    def _every(self, act: Callable[[], None], pause: Callable[[], float], *, name: str) -> None:
+        def loop() -> None:
+            seconds = 0.0
+            while not self._ending.wait(seconds):
+                try:
+                    act()
+                    seconds = pause()
+                except Exception:  # the boundary of this thread, which must go on
+                    _logger.exception("%s failed, and is tried again", name)
+                    seconds = self.options.beat
+
+        thread = threading.Thread(target=loop, name=f"holdfast-{name}", daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+
+def _give_up(node: Node) -> NoReturn:
+    """At once: the lifelines end with this process, and so do the bodies."""
+    _logger.critical("%s was given up by the others, and ends; they do its work", node.incarnation)
+    logging.shutdown()
+    os._exit(DeposedError.exit_code)
+
+
+class _Lock:
+    """An exclusive lock on a file, held until it is closed or this process ends.
+
+    Raises:
+        DataFolderBusyError: another process holds it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._descriptor)
+            raise DataFolderBusyError(f"another worker holds {path}") from None
+
+    @property
+    def place(self) -> str:
+        """Names this very lock: no other process holds it while we do."""
+        status = os.fstat(self._descriptor)
+        return f"{_boot()}:{status.st_dev}:{status.st_ino}"
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def _boot() -> str:
+    """Tells this start of this machine from all others."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()

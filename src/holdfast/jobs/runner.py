@@ -1,0 +1,241 @@
+"""The work that a node does for each start that is promised: claims the row, runs the body, writes
+down how it ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from holdfast.core.errors import CatalogError, DeposedError
+from holdfast.core.records import Task, TaskState, Wanted
+from holdfast.jobs import claims
+from holdfast.jobs.reports import Reports
+from holdfast.jobs.running import DEPOSED, INTERRUPTED, BodyRun, execute
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from holdfast.catalog.database import Transaction
+    from holdfast.core.records import Json
+    from holdfast.jobs.body import Composition
+    from holdfast.jobs.children import Child
+    from holdfast.jobs.feeding import Feeder
+
+_LOOK_AGAIN = 0.1
+"""Seconds between two looks whether the earlier body has stopped."""
+_INSIST = 60.0
+"""Seconds in which an end is tried to be written down, where the catalog does not answer."""
+T = TypeVar("T")
+
+_logger = logging.getLogger(__name__)
+
+
+class Running(Protocol):
+    """One body at work."""
+
+    def run(self) -> Json:
+        """See `running.execute`; returns once nothing of the body is left."""
+        ...
+
+    def stop(self) -> None: ...
+
+
+class Runner:
+    """`durable.Work` of the node `holder`, whose bodies are those of the composition.
+
+    `child_of` makes the process for a task, `attempts` is as in `claims.begin`.
+    """
+
+    def __init__(
+        self,
+        composition: Composition,
+        feeder: Feeder,
+        *,
+        holder: str,
+        attempts: int,
+        child_of: Callable[[Task, Reports], Child],
+    ) -> None:
+        self._composition = composition
+        self._catalog = composition.catalog
+        self._feeder = feeder
+        self._holder = holder
+        self._attempts = attempts
+        self._child_of = child_of
+        self._runs: dict[tuple[int, int], _Run] = {}
+        self._lost: set[tuple[int, int]] = set()
+        self._closing = threading.Event()
+
+    # --- durable.Work -----------------------------------------------------------------------------
+
+    async def begin(self, task_id: int, generation: int) -> int | None:
+        while not self._closing.is_set():
+            begun = await asyncio.to_thread(self._begin, task_id, generation)
+            if isinstance(begun, Task):
+                return begun.token
+            if begun is not claims.Cannot.WAIT:
+                return None
+            await asyncio.sleep(_LOOK_AGAIN)
+        # Until this process goes; the promise is put back then.
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+    async def execute(self, task_id: int, token: int) -> Json:
+        run = self._runs[task_id, token]
+        return await _in_thread(run.run, run.stop)
+
+    async def end(self, task_id: int, token: int, ended: Json | None) -> None:
+        await asyncio.to_thread(self._end, task_id, token, ended)
+
+    def _begin(self, task_id: int, generation: int) -> Task | claims.Cannot:
+        with self._catalog.write() as tx:
+            begun = claims.begin(
+                tx, task_id, generation, holder=self._holder, attempts=self._attempts
+            )
+        if isinstance(begun, Task):
+            self._runs[begun.id, begun.token] = _Run(begun, self._running(begun))
+        return begun
+
+    def _running(self, task: Task) -> Running:
+        reports = Reports(self._catalog, task.id, task.token)
+        kind = self._composition.kinds.get(task.kind)
+        if kind is None or kind.light:  # an unknown kind fails there, too
+            return _Light(task, self._composition, reports)
+        return self._child_of(task, reports)
+
+    def _end(self, task_id: int, token: int, ended: Json | None) -> None:
+        run = self._runs[task_id, token]
+        # One that was cancelled may have come to its end in the grace time.
+        ended = ended or run.ended or {"state": INTERRUPTED}
+        try:
+            _insist(lambda: self._write_end(run.task, ended))
+        except DeposedError as error:
+            _logger.info("%s", error.message)
+        finally:
+            del self._runs[task_id, token]
+        self._feeder.feed_pool(run.task.pool_id)
+
+    def _write_end(self, task: Task, ended: Json) -> None:
+        with self._catalog.write() as tx:
+            if ended["state"] in {INTERRUPTED, DEPOSED}:
+                self._stopped(tx, task, in_order=True)
+            else:
+                state = TaskState(ended["state"])
+                claims.finish(tx, task.id, task.token, state, ended["outcome"])
+
+    def _stopped(self, tx: Transaction, task: Task, *, in_order: bool) -> None:
+        now = claims.stop(tx, task.id, task.token, generation=task.generation, in_order=in_order)
+        if now.state is TaskState.QUEUED:
+            self._feeder.promise_after(tx, [now])
+
+    # --- for the node -----------------------------------------------------------------------------
+
+    def watch(self) -> None:
+        """Once a second: stops what is not wanted any more, tells what bodies in threads tell, and
+        lets go of rows that were lost on the way.
+        """
+        with self._catalog.read() as tx:
+            held = claims.held_by(tx, self._holder)
+        lost = set()
+        for task in held:
+            run = self._runs.get((task.id, task.token))
+            if run is None:
+                lost.add((task.id, task.token))
+            elif task.wanted is not Wanted.RUN or task.generation != run.task.generation:
+                run.stop()
+        for task in held:
+            if (task.id, task.token) in lost & self._lost:  # twice: not just about to begin or end
+                _logger.error("task %d had lost its body and starts again", task.id)
+                with self._catalog.write() as tx:
+                    self._stopped(tx, task, in_order=False)
+        self._lost = lost
+        for run in list(self._runs.values()):
+            if isinstance(run.body, _Light):
+                run.body.tick()
+
+    def close(self, timeout: float) -> bool:
+        """Begins nothing any more, waits so many seconds for what runs, then stops it; True where
+        nothing had to be stopped.
+        """
+        self._closing.set()
+        if self._idle_within(timeout):
+            return True
+        for run in list(self._runs.values()):
+            run.stop()
+        self._idle_within(_INSIST)
+        return False
+
+    def _idle_within(self, seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        while self._runs and time.monotonic() < until:
+            time.sleep(0.02)
+        return not self._runs
+
+
+class _Run:
+    """A task and its body, from beginning to end."""
+
+    def __init__(self, task: Task, body: Running) -> None:
+        self.task = task
+        self.body = body
+        self.ended: Json | None = None
+
+    def run(self) -> Json:
+        self.ended = self.body.run()
+        return self.ended
+
+    def stop(self) -> None:
+        self.body.stop()
+
+
+class _Light:
+    """A body in a thread of this process."""
+
+    def __init__(self, task: Task, composition: Composition, reports: Reports) -> None:
+        self._composition = composition
+        self._reports = reports
+        self._run = BodyRun(task, composition.catalog, reports.hear)
+
+    def run(self) -> Json:
+        ended = execute(self._composition, self._run)
+        self._reports.tick()
+        return ended
+
+    def stop(self) -> None:
+        self._run.ask_to_stop()
+
+    def tick(self) -> None:
+        self._run.flush()
+        self._reports.tick()
+
+
+async def _in_thread(call: Callable[[], T], stop: Callable[[], None]) -> T:
+    """What `call` returns in a thread. Being cancelled stops it, but waits until it has returned,
+    however often.
+    """
+    future = asyncio.get_running_loop().run_in_executor(None, call)
+    cancelled = False
+    while not future.done():
+        try:
+            await asyncio.shield(future)
+        except asyncio.CancelledError:
+            cancelled = True
+            stop()
+    if cancelled:
+        raise asyncio.CancelledError
+    return future.result()
+
+
+def _insist(act: Callable[[], None]) -> None:
+    """Tries for a while to do what needs the catalog."""
+    until = time.monotonic() + _INSIST
+    while True:
+        try:
+            return act()
+        except CatalogError as error:
+            if time.monotonic() > until:
+                raise
+            _logger.warning("%s; trying again", error.message)
+            time.sleep(1)
