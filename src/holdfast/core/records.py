@@ -132,6 +132,8 @@ class BackupState(StrEnum):
     KEPT = "kept"
     RECYCLED = "recycled"
     """in the recycle bin"""
+    PART = "part"
+    """a file of an upload that is not finished: out of sight"""
     FORGOTTEN = "forgotten"
     """deleted from the list only: nobody sees it here, its files stay where they are"""
     GONE = "gone"

@@ -58,6 +58,8 @@ _LONGEST_NOTE = 2000
 _LARGEST_UNPACKED = 1 << 40
 _EXCLUSIVE = "exclusive"
 """In an order's facts: no other visible backup of the target may have this name."""
+PART = "part"
+"""In an order's facts: it is a file of an upload that is not finished."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,6 +405,12 @@ class Backups:
         state = BackupState.GONE if files else BackupState.FORGOTTEN
         tx.backups.change(backup.id, state=state)
 
+    def drop(self, backup: Backup) -> None:
+        """Deletes what was never a backup of its own: a part, a copy that is not needed."""
+        with self._ground.catalog.write() as tx:
+            tx.backups.change(backup.id, state=BackupState.GONE)
+        self._finish_deleting(backup)
+
     def _finish_deleting(self, backup: Backup) -> None:
         self._pools.keeper(backup).delete(backup)
         with self._ground.catalog.write() as tx:
@@ -553,6 +561,7 @@ def row_of(
         created=order.received,
         received=order.received,
         manual=order.manual,
+        state=BackupState.PART if order.facts.get(PART) else BackupState.KEPT,
         made=made,
         parent_id=parent.id if parent else None,
         facts=order.facts,

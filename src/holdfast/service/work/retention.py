@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from holdfast.catalog import tables
 from holdfast.core.access import SERVER
 from holdfast.core.errors import HoldfastError
 from holdfast.core.outcome import Outcome
@@ -70,10 +69,6 @@ def _targets(service: Service, run: Run) -> Sequence[Target]:
 
 def stale_uploads(service: Service, run: Run) -> Ended:
     """Gives up uploads that nobody goes on with."""
-    limit = service.ground.now() - _STALE
-    with service.ground.catalog.read() as tx:
-        stale = tx.uploads.all(tables.upload.c.touched < limit)
-    for each in stale:
-        service.uploads.terminate(SERVER, service.targets.get(SERVER, each.target_id))
-        run.log("info", f"the upload to target {each.target_id} was given up")
-    return Ended(report={"uploads": len(stale)})
+    ended = service.uploads.sweep(service.ground.now() - _STALE)
+    run.log("info", f"{ended} uploads were given up")
+    return Ended(report={"uploads": ended})

@@ -353,7 +353,7 @@ class Backupchan:
             if self._service.uploads.get(who, target) is None:
                 raise InvalidError("No upload is under way")
             try:
-                self._service.uploads.finish(who, target).result()
+                self._service.uploads.finish(who, target)
             except StateError as error:
                 raise RecordExistsError(error.message) from error  # 409, as the clients expect
 

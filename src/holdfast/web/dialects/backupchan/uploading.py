@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from holdfast.service.backups import Arriving, ArrivingTree
     from holdfast.service.server import Service
     from holdfast.service.unpacking import Part
+    from holdfast.service.uploads import ArrivingPart
 
 
 async def take(service: Service, request: Request, who: Principal, target: Target) -> Backup:
@@ -54,7 +55,7 @@ async def take(service: Service, request: Request, who: Principal, target: Targe
 async def take_part(service: Service, request: Request, who: Principal, target: Target) -> None:
     """One file of a sequential upload: `path` and `name`, then `file`."""
     said: dict[str, str] = {}
-    arriving: Arriving | None = None
+    arriving: ArrivingPart | None = None
     idle = service.ground.configuration.limits.idle
     try:
         async for event in forms.events(
