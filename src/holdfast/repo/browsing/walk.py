@@ -10,7 +10,7 @@ from __future__ import annotations
 import posixpath
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from holdfast.core.errors import DamagedError, PathNotFoundError, StoreError, UnreadableError
 from holdfast.repo.format.tree import blob_id
@@ -20,11 +20,16 @@ if TYPE_CHECKING:
 
     from holdfast.core.ids import BlobId
     from holdfast.repo.format.tree import Node
-    from holdfast.repo.repository import Repository
 
 TROUBLE = (DamagedError, UnreadableError, StoreError)
 """What reading a tree or a blob may end with."""
 Trouble = DamagedError | UnreadableError | StoreError
+
+
+class Trees(Protocol):
+    """What trees come from: a repository, or who reads one."""
+
+    def load_tree(self, tree: BlobId) -> list[Node]: ...
 
 
 class Step(NamedTuple):
@@ -62,7 +67,7 @@ def subtree_of(node: Node) -> BlobId:
 
 
 def walk(
-    repository: Repository,
+    repository: Trees,
     tree: BlobId,
     *,
     path: bytes = b"/",
@@ -111,7 +116,7 @@ def clean(path: bytes) -> bytes:
     return posixpath.normpath(b"/" + path.lstrip(b"/"))
 
 
-def resolve(repository: Repository, tree: BlobId, path: bytes) -> Place:
+def resolve(repository: Trees, tree: BlobId, path: bytes) -> Place:
     """Where a path of a snapshot leads.
 
     Raises:

@@ -24,9 +24,9 @@ from holdfast.repo.format.gotext import format_time
 from holdfast.repo.format.pack import BlobKind
 from holdfast.repo.format.snapshot import SnapshotFile, Summary
 from holdfast.repo.format.tree import node_text, tree_text
+from holdfast.repo.futures import running_future
 from holdfast.repo.saving.intake_ledger import Stage
 from holdfast.repo.saving.intake_packs import Lane
-from holdfast.repo.saving.intake_stream import running_future
 from holdfast.repo.saving.intake_values import Kept, Measured
 from holdfast.store.contract import FileKind
 

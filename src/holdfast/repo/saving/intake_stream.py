@@ -15,14 +15,15 @@ import hashlib
 import mmap
 import threading
 from collections import deque
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from holdfast.core.errors import ClosedError
 from holdfast.repo.format.chunker import MAX_SIZE
+from holdfast.repo.futures import running_future
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
 
     from holdfast.core.ids import BlobId
     from holdfast.repo.format.chunker import Chunker
@@ -384,13 +385,6 @@ class Stream:
             over = self._is_over()
         if over:
             self._ended(self.failure)
-
-
-def running_future() -> Future[Any]:
-    """One that its waiter cannot cancel: what it stands for goes on."""
-    future: Future[Any] = Future()
-    future.set_running_or_notify_cancel()
-    return future
 
 
 def _lengths(chunker: Chunker, view: memoryview, *, at_end: bool) -> Iterator[int]:
