@@ -29,10 +29,12 @@ def archive(
     tree: BlobId,
     form: ArchiveFormat,
     *,
+    top: bytes = b"",
     on_problem: Callable[[bytes, str], None] | None = None,
 ) -> Generator[bytes, None, None]:
     """All that lies below `tree`, in pieces of at most 8 MiB and usually 64 KiB or more. Close the
-    generator when leaving early.
+    generator when leaving early. `top`: a folder's name, below which everything lies in the
+    archive.
 
     What an archive cannot hold (a socket, an impossible name) is told to `on_problem` and left out.
 

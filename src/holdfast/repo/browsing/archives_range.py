@@ -28,9 +28,10 @@ class StoredZip:
         pool: ReadPool,
         tree: BlobId,
         *,
+        top: bytes = b"",
         on_problem: Callable[[bytes, str], None] | None = None,
     ) -> None:
-        """Walks the tree; reads no content.
+        """Walks the tree; reads no content. `top`: as of `archives.archive`.
 
         Raises:
             UnreadableError, DamagedError: a tree cannot be read, or the index lacks a blob.
