@@ -31,13 +31,12 @@ from holdfast.service.accounts import without_secrets
 from holdfast.service.audit import write_record
 from holdfast.service.guesses import SIGN_IN, Guesses
 from holdfast.service.tokens import digest_of, rights_of, scope_of
-from holdfast.service.users import by_identity, shown
+from holdfast.service.users import identifies, shown
 
 if TYPE_CHECKING:
     from holdfast.core.records import Account, Token, User
     from holdfast.core.secret import Secret
     from holdfast.service.ground import Ground
-    from holdfast.service.guesses import Attempt
 
 Kind = Literal["any", "superuser", "user"]
 _MINUTE = 60 * 1_000_000_000
@@ -66,8 +65,9 @@ class SigningIn:
     ) -> tuple[Principal, User]:
         """A user by name or email. `kind`: superusers only, or the others only."""
         with self.ground.catalog.read() as tx:
-            user = by_identity(tx, identity)
-        if user is not None and not _fits(user, kind):
+            field, value = identifies(identity)
+            user = tx.users.find_or_other(**{field: value})
+        if user is not None and not (_same(getattr(user, field), value) and _fits(user, kind)):
             user = None
         subject = f"user {user.name}" if user else "nobody"
         attempt = self._guesses.of_password(user.uid if user else identity, address, subject)
@@ -212,15 +212,14 @@ class SigningIn:
     def account(self, name: str, password: Secret, address: str) -> tuple[Principal, Account]:
         """An account by its access URL."""
         with self.ground.catalog.read() as tx:
-            account = tx.accounts.find(name=name)
+            account = tx.accounts.find_or_other(name=name)
+        named = account is not None and _same(account.name, name)
         stored = account.digest if account else _NOBODY
-        if not hmac.compare_digest(digest_of(password), stored) or account is None:
-            self._guesses.wrong(self._account_attempt(name, account, address))
+        right = hmac.compare_digest(digest_of(password), stored)
+        if account is None or not named or not right:
+            subject = f"account {account.name}" if account and named else "nobody"
+            self._guesses.wrong(self._guesses.of_secret(f"account {name}", address, subject))
         return _of_account(account, address), without_secrets(account)
-
-    def _account_attempt(self, name: str, account: Account | None, address: str) -> Attempt:
-        subject = f"account {account.name}" if account else "nobody"
-        return self._guesses.of_secret(f"account {name}", address, subject)
 
     def session(self, token: str, address: str) -> tuple[Principal, Account]:
         """An account by a browser's session: it may only read.
@@ -241,6 +240,10 @@ class SigningIn:
 
     def _is_over(self, expires: int | None) -> bool:
         return expires is not None and expires <= self.ground.now()
+
+
+def _same(one: str | None, other: str) -> bool:
+    return hmac.compare_digest((one or "").encode(), other.encode(errors="surrogatepass"))
 
 
 def _fits(user: User, kind: Kind) -> bool:

@@ -90,7 +90,8 @@ class Users:
     def find(self, who: Principal, identity: str) -> User:
         """By name, email or uid. Raises RecordNotFoundError."""
         with self.ground.read(who, Verb.USER_LIST, "users") as tx:
-            found = by_identity(tx, identity) or tx.users.find(uid=identity)
+            field, value = identifies(identity)
+            found = tx.users.find(**{field: value}) or tx.users.find(uid=identity)
         if found is None:
             raise RecordNotFoundError(f"there is no user {identity}")
         return shown(found)
@@ -195,11 +196,11 @@ def shown(user: User) -> User:
     return replace(user, password_hash="", token_key="")
 
 
-def by_identity(tx: Transaction, identity: str) -> User | None:
-    """By email, which alone has an `@`, or by name."""
-    if "@" in identity:
-        return tx.users.find(email=_email(identity))
-    return tx.users.find(name=identity)
+def identifies(identity: str) -> tuple[str, str]:
+    """The field that somebody is named by, and its value: an email, which alone has an `@`, or a
+    name.
+    """
+    return ("email", _email(identity) or "") if "@" in identity else ("name", identity)
 
 
 def _of_password(password: Secret) -> dict[str, Any]:
