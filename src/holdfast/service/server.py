@@ -9,6 +9,7 @@ from holdfast.core.access import Verb
 from holdfast.jobs.queue import Queue
 from holdfast.service import logs
 from holdfast.service.accounts import Accounts
+from holdfast.service.application import Application
 from holdfast.service.backups import Backups
 from holdfast.service.hosts import Hosts
 from holdfast.service.opening import open_ground
@@ -47,12 +48,14 @@ class Service:
     queue: Queue
     tasks: Tasks
     plans: Plans
+    application: Application
 
     @classmethod
     def on(cls, ground: Ground) -> Service:
         pools = Pools(ground)
         backups = Backups(ground, pools)
         queue = Queue(ground.catalog)
+        tasks = Tasks(ground, queue)
         return cls(
             ground=ground,
             pools=pools,
@@ -67,8 +70,9 @@ class Service:
             hosts=Hosts(ground),
             settings=Settings(ground),
             queue=queue,
-            tasks=Tasks(ground, queue),
+            tasks=tasks,
             plans=Plans(ground),
+            application=Application(ground, pools, backups, tasks),
         )
 
     def log_tail(self, who: Principal, lines: int) -> str:

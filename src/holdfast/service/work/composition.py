@@ -38,6 +38,7 @@ HEAVY: Mapping[str, Callable[[Service, Run], Ended]] = {
     "move": moving.move,
     "relocate": moving.relocate,
     "self-backup": own.self_backup,
+    "self-restore": own.self_restore,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdfast.core.access import SERVER
@@ -76,10 +77,15 @@ def measure(service: Service, run: Run) -> Ended:
 
 
 def purge(service: Service, run: Run) -> Ended:
-    """Removes left-overs of work that died from the scratch folder."""
+    """Removes left-overs of work that died: from the scratch folder, and of restores from beside
+    the application's folders.
+    """
     scratch = service.ground.folder / "scratch"
+    places = list(scratch.iterdir()) if scratch.is_dir() else []
+    for folder in map(Path, service.ground.configuration.application.include):
+        places += folder.parent.glob(f".{folder.name}.restore-*")
     removed = 0
-    for path in scratch.iterdir() if scratch.is_dir() else ():
+    for path in places:
         if time.time() - path.lstat().st_mtime > _SCRATCH_AGE:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
             run.log("info", f"{path.name} removed")
