@@ -145,14 +145,17 @@ class Guesses:
             WrongCredentialsError
             TooManyGuessesError: instead, where there are no guesses left, or it was `held`.
         """
-        wait = self.wait(attempt)
-        if not wait:
-            with self.ground.catalog.write() as tx:
-                wait = self._wait(tx, attempt)
-                if not wait:
-                    self._count(tx, attempt)
-        if wait or held:
-            raise _too_many(wait or _STEP / _SECOND)
+        if wait := self.wait(attempt):
+            raise _too_many(wait)
+        with self.ground.catalog.write() as tx:
+            # The record first: from there on nobody else counts. Raising undoes it.
+            actor = Principal(ANONYMOUS.name, address=attempt.address, signed_in=False)
+            write_record(tx, self.ground.now(), actor, SIGN_IN, attempt.subject, outcome="denied")
+            if wait := self._wait(tx, attempt):
+                raise _too_many(wait)
+            self._count(tx, attempt)
+        if held:
+            raise _too_many(_STEP / _SECOND)
         raise WrongCredentialsError("these credentials are wrong")
 
     def right(self, tx: Transaction, attempt: Attempt) -> None:
@@ -193,8 +196,6 @@ class Guesses:
                 continue
             blocked_until = max(min(row.blocked_until, now + _LONGEST_WAIT), since) + _STEP
             tx.guesses.change(row.id, wrong=row.wrong + 1, last=now, blocked_until=blocked_until)
-        actor = Principal(ANONYMOUS.name, address=attempt.address, signed_in=False)
-        write_record(tx, now, actor, SIGN_IN, attempt.subject, outcome="denied")
 
     def _tidy(self, tx: Transaction, now: int) -> None:
         """Keeps the table small: rows that mean nothing any more go, then the oldest."""
