@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -9,8 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 from holdfast.core.records import Backup, Face, Shape, Target
+from holdfast.core.secret import Secret
+from holdfast.repo.repository import Repository
 from holdfast.service.keeping.contract import Order
 from holdfast.service.keeping.in_folder import FolderKeeper
+from holdfast.service.keeping.in_repository import RepositoryKeeper
+from holdfast.store.directory import DirectoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,5 +129,26 @@ def folder_keeper(root, record, **more):
 @pytest.fixture
 def folder(tmp_path):
     place = Place(lambda record: folder_keeper(tmp_path / "plain", record))
+    yield place
+    place.keeper.close()
+
+
+@pytest.fixture(scope="session")
+def empty_repository(tmp_path_factory):
+    """Its folder and key: making one takes a while, copying it none."""
+    path = tmp_path_factory.mktemp("made") / "repository"
+    return path, Repository.init(DirectoryStore(path), Secret("secret")).objects.key
+
+
+@pytest.fixture
+def repository(tmp_path, empty_repository):
+    path = tmp_path / "repository"
+    shutil.copytree(empty_repository[0], path)
+
+    def make(record):
+        opened = Repository.unlocked(DirectoryStore(path), empty_repository[1])
+        return RepositoryKeeper(opened, 5, record)
+
+    place = Place(make)
     yield place
     place.keeper.close()

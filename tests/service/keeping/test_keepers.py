@@ -25,7 +25,7 @@ NOON = 1_767_268_800_000_000_000
 FILES = {b"a.txt": b"first", b"sub/b.bin": os.urandom(3000), b"sub/deep/c": b"", b"z": b"z" * 99}
 
 
-@pytest.fixture(params=["folder"])
+@pytest.fixture(params=["folder", "repository"])
 def place(request):
     return request.getfixturevalue(request.param)
 
@@ -251,9 +251,12 @@ def test_nothing_is_written_through_a_link(place, tmp_path):
     tree = place.keeper.begin_tree(place.order("all", target=place.TREE))
     tree.symlink(b"door", os.fsencode(outside))
     with pytest.raises(NameRefusedError):
-        tree.file(b"door/in")
+        file = tree.file(b"door/in")
+        file.end()
+        tree.finish().result(20)
     tree.abandon()
     assert list(outside.iterdir()) == []
+    assert place.rows == {}
 
 
 def test_a_name_given_again_replaces_the_earlier_one(place):

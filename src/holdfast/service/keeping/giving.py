@@ -36,31 +36,6 @@ class FolderOutgoing:
                 os.close(descriptor)
 
 
-class FolderArchive:
-    """Several files as one, made on the fly."""
-
-    size: int | None = None
-
-    def __init__(self, make: Callable[[], Iterator[Buffer]], *, modified: int) -> None:
-        self.modified = modified
-        self._make = make
-
-    def pieces(self, start: int = 0, length: int | None = None) -> Iterator[Buffer]:
-        """A part that does not begin at the beginning costs the making of all before it."""
-        left = length
-        for piece in self._make():
-            if start >= len(piece):
-                start -= len(piece)
-                continue
-            wanted = memoryview(piece)[start:][:left]
-            start = 0
-            yield wanted
-            if left is not None:
-                left -= len(wanted)
-                if left <= 0:
-                    return
-
-
 def remeasured(opened: Callable[[], int], expected: Content, what: str) -> Content:
     """The digests of a file's blocks, made anew from the file where their list is lost: it must
     have the digest that the whole had.

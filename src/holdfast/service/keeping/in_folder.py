@@ -40,9 +40,10 @@ from holdfast.service.keeping.contract import FoundBackup, Kept, Listed, Order, 
 from holdfast.service.keeping.digests import BLOCK, Content, changed, measure
 from holdfast.service.keeping.disk import Disk, Root, told
 from holdfast.service.keeping.folder_archives import archive, check_format
-from holdfast.service.keeping.giving import FolderArchive, FolderOutgoing, remeasured
+from holdfast.service.keeping.giving import FolderOutgoing, remeasured
 from holdfast.service.keeping.journal import Journal
 from holdfast.service.keeping.lists import Member, list_parts, members, tree_digest
+from holdfast.service.keeping.made import Made
 from holdfast.service.keeping.naming import HOUSE, beside, parts_of, place
 from holdfast.service.keeping.reconciling import (
     end_move,
@@ -311,7 +312,7 @@ class FolderKeeper:
         def make() -> Iterator[Buffer]:
             return archive(self._archived(backup, found, os.fsencode(top)), format_)
 
-        return FolderArchive(make, modified=backup.received)
+        return Made(make, modified=backup.received)
 
     def _archived(
         self, backup: Backup, found: Sequence[Member], top: bytes
