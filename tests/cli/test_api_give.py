@@ -94,15 +94,74 @@ def test_diff_shows_one_line_a_change(run, project):
     assert (summary["added"], summary["removed"]) == (1, 2)
 
 
-def test_verify_ends_with_an_error_when_something_is_wrong(run, project):
-    """A sound archive is said to be so; a wrong one names what is wrong and fails."""
-    assert "everything is as it was received" in run("verify")
+def test_verify_says_what_is_sound(run):
+    """Counts of what was read, and one sentence."""
+    out = run("verify").splitlines()
+    assert out[0].startswith("1 stored responses and files read (")
+    assert out[0].endswith("), 4 records")
+    assert out[1:] == ["everything is as it was received"]
+
+
+def replace_page(project, body, *, keep=()):
+    """Another program's archive: this page, and those of `keep` as they were."""
+    with zipfile.ZipFile(project.place.pages) as old:
+        kept = {name: old.read(name) for name in keep}
     with zipfile.ZipFile(project.place.pages, "w") as archive:
-        archive.writestr("page_1.json", '{"data": []}')
-    with pytest.raises(DamagedError) as caught:
+        archive.writestr("page_1.json", body)
+        for name, content in kept.items():
+            archive.writestr(name, content)
+
+
+def test_verify_names_what_is_damaged(run, project):
+    """Archive, member and what is wrong with it, then what to do; the command fails."""
+    store_run(project, [[{"id": 1}], [{"id": 2}]], keep_runs=0)
+    replace_page(project, '{"data": [{"id": 9}]}', keep=["page_2.json"])
+    with pytest.raises(DamagedError, match="1 things are not as they were received") as caught:
         run("verify")
     assert caught.value.exit_code == 1
+    assert "What is not named above is intact" in caught.value.advice
+    assert "holdfast api run full" in caught.value.advice
     assert "storage.zip page_1.json: its SHA-256 is" in run.said.out
+    assert "everything is" not in run.said.out
+
+
+def test_verify_knows_another_program(run, project):
+    """An archive that was replaced whole is one finding, and its form is checked."""
+    replace_page(project, '{"data": []}')
+    with pytest.raises(DamagedError):
+        run("verify")
+    assert "storage.zip: nothing in it is what was received: another program" in run.said.out
+    assert "1 of them were stored without a digest: only their form was checked" in run.said.out
+
+
+def test_verify_tells_fewer_than_announced_from_damage(run, project):
+    """What is stored is sound, so the exit code is that of partial."""
+    store_run(project, [[{"id": 1}]], announced=3)
+    with pytest.raises(PartialError, match="fewer records are stored than the API announced") as c:
+        run("verify")
+    assert "What is stored is intact" in c.value.advice
+    assert "holds 1 records, but the API announced 3" in run.said.out
+
+
+def test_verify_notes_earlier_runs_that_are_damaged(run, project):
+    """Damage in a run that a newer one has replaced is a note, and no failure."""
+    store_run(project, [[{"id": 1}]], keep_runs=1)
+    (earlier,) = project.place.previous.glob("*.zip")
+    earlier.write_bytes(b"garbage")
+    said = run("verify")
+    assert f"note: earlier run {earlier.name}: " in said
+    assert "the newest state is as it was received; earlier runs are not" in said
+    notes = [line for line in lines(run("verify", "--json")) if line["message_type"] == "note"]
+    assert [note["place"] for note in notes] == [earlier.name]
+
+
+def test_verify_names_a_damaged_ledger(run, project):
+    """The ledger is a finding of its own, with what will become of it."""
+    project.place.ledger.write_bytes(b"garbage" * 1000)
+    with pytest.raises(DamagedError):
+        run("verify")
+    assert "ledger.db: it is damaged; the archives were checked without its digests" in run.said.out
+    assert "The next run makes it anew" in run.said.out
 
 
 def test_follow_is_partial_when_one_is_missing(run, project):

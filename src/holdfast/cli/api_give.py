@@ -93,7 +93,11 @@ def export(
         if archive.lacks_ledger:
             output.warn(
                 f"{project.place.ledger} is damaged; without it deletions are not known. The next"
-                " run sets it aside"
+                " run makes it anew"
+            )
+        if archive.replaced:
+            output.warn(
+                "another program has collected into this archive; its pages count as they are"
             )
         done = export(project, archive, file, form=_form(form), selection=selection, progress=meter)
     if file == STDOUT:

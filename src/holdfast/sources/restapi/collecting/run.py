@@ -136,6 +136,8 @@ def run_project(project: Project, mode: str, orders: Orders | None = None) -> Re
             project, mode, orders=orders, hooks=hooks, collector=collector, writer=writer,
             changes=changes, tally=stack.enter_context(closing(Tally(project))),
         )  # fmt: skip
+        if collector.rebuilt:
+            run.remark(collector.rebuilt)
         if saved is not None:
             run.remark(f"the archive was cut off by another program; {saved} members were saved")
         return asyncio.run(run.work(side, PageReader(project, script=script)))

@@ -46,7 +46,7 @@ def write_warc(project: Project, run: Run) -> Path:
                 info = f"software: holdfast{_LINE}format: WARC File Format 1.1{_LINE}"
                 out.write(_record("warcinfo", info.encode(), "application/warc-fields"))
                 for page in archive.pages(source):
-                    if evidence := page.evidence:
+                    if (evidence := page.evidence) and "status" in evidence:
                         out.write(_response(page, evidence))
             draft.replace(path)
         finally:

@@ -94,7 +94,9 @@ def follow(
         return open_session(project, log=log, say=say, egress=egress)
 
     return [
-        _follow_rule(project, rule, mode=mode, progress=progress or Silence(), opening=opening)
+        _follow_rule(
+            project, rule, mode=mode, progress=progress or Silence(), opening=opening, say=say
+        )
         for rule in project.follow
     ]
 
@@ -106,6 +108,7 @@ def _follow_rule(
     mode: str,
     progress: Progress,
     opening: Callable[[], AbstractAsyncContextManager[Session]],
+    say: Callable[[str], None],
 ) -> Followed:
     label = details_label(rule)
     with contextlib.ExitStack() as closing:
@@ -123,6 +126,8 @@ def _follow_rule(
             fingerprint=_fingerprint(project, rule), level=project.storage.level,
         )  # fmt: skip
         closing.enter_context(collector)
+        if collector.rebuilt:
+            say(collector.rebuilt)
         misses = closing.enter_context(Misses(project.place.folder / f"{label}_skipped.list"))
         targets = Targets(project, rule)
         roots = closing.enter_context(contextlib.closing(targets.of_records(archive)))

@@ -91,6 +91,8 @@ def getfiles(
             splitter=project.settings.splitter,
         )  # fmt: skip
         shelf = closing.enter_context(open_shelf(project))
+        if shelf.rebuilt:
+            say(shelf.rebuilt)
         misses = closing.enter_context(Misses(project.place.folder / "files_skipped.list"))
         wanted = closing.enter_context(contextlib.closing(wanted_files(project, archive)))
         work = _Getting(

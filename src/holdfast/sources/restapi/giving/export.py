@@ -47,6 +47,7 @@ class Form(StrEnum):
 
 
 STDOUT: Final = "-"
+_KEPT: Final = "The archive is untouched. Free space, try again."
 _BATCH: Final = 1000
 """Records that are handed on together, at least."""
 _SUFFIXES: Final = {
@@ -180,8 +181,15 @@ class _Counter:
 def _write_stdout(form: Form, batches: Batches) -> None:
     if form in {Form.PARQUET, Form.SQLITE, Form.DUCKDB}:
         raise UsageError(f"{form} needs a file, not standard output", remedy="Name a file.")
-    _write_text(form, batches, sys.stdout.buffer, name="")
-    sys.stdout.buffer.flush()
+    try:
+        _write_text(form, batches, sys.stdout.buffer, name="")
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        if error.errno in FULL_DISK:
+            raise StorageFullError(
+                "no room left where standard output goes", remedy=_KEPT
+            ) from error
+        raise
 
 
 def _write_file(form: Form, batches: Batches, draft: Path, *, name: str) -> None:
@@ -228,7 +236,7 @@ def _placed(path: Path) -> Iterator[Path]:
         if error.errno in FULL_DISK:
             raise StorageFullError(
                 f"no room left to write {path}",
-                remedy="The archive is untouched, no partial file was left. Free space, try again.",
+                remedy=f"No partial file was left. {_KEPT}",
             ) from error
         raise ExportError(f"cannot write {path}: {error.strerror or error}") from error
     finally:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from holdfast.core.errors import DamagedError, HoldfastError, NothingStoredError
 from holdfast.core.progress import Silence
+from holdfast.sources.restapi.kept.archive import UPDATE, describes
 from holdfast.sources.restapi.kept.keepers import PAGE_NAME, ZipKeeper, open_keeper, open_keeper_at
 from holdfast.sources.restapi.kept.ledger import State, is_damaged, open_to_read
 from holdfast.sources.restapi.kept.members import FILES, details_label
+from holdfast.sources.restapi.kept.rebuild import REBUILT
 from holdfast.sources.restapi.kept.shelf import FolderFiles, files_folder
 from holdfast.sources.restapi.project.place import PAGES
 from holdfast.sources.restapi.records.documents import MISSING, parse, records_of, value_at
@@ -26,10 +29,15 @@ if TYPE_CHECKING:
 
 
 _NO_LEDGER: Final = (
-    "it is damaged; the archives were checked without its digests. The next run sets it aside and"
-    " begins a new one"
+    "it is damaged; the archives were checked without its digests. The next run makes it anew from"
+    " them"
 )
 
+
+_REPLACED: Final = (
+    "nothing in it is what was received: another program has collected into it since. Only its form"
+    " was checked"
+)
 
 Kind = Literal["damaged", "short", "earlier"]
 """Not as it was stored; fewer records than announced; or about an earlier run that a newer one has
@@ -122,6 +130,9 @@ class _Check:
 
     def run(self) -> None:
         self.progress.stage(f"verifying {self.keeper.path.name}")
+        if self.ledger and not describes(self.ledger, self.keeper, self.label):
+            self.found("", _REPLACED)
+            self.ledger = None
         for name in self.keeper.names():
             before = self.verdict.bytes
             self._check_member(name)
@@ -175,7 +186,7 @@ class _Check:
             raise DamagedError(f"it is not JSON: {error}") from None
         count = len(records_of(self.project, document))
         tally.records += count
-        if known and known.records != count:
+        if known and known.records != count and REBUILT not in json.loads(known.evidence):
             raise DamagedError(f"it holds {count} records, but {known.records} were received")
         if key := self.project.data.total_number_key:
             total: Any = value_at(document, key, self.project.settings.splitter)
@@ -204,8 +215,13 @@ class _Check:
         base = self.tallies.get("", _Tally())
         runs = self.ledger.runs(self.label, state=State.PUBLISHED) if self.ledger else []
         for run in runs:
-            stored = run.records if run.mode == "update" else base.records
-            self._compare(f"run {run.id}", stored - (run.repeated or 0), run.announced)
+            if run.mode == UPDATE:
+                stored = run.records - (run.repeated or 0)
+                self._compare(f"run {run.id}", stored, run.announced)
+        # the base holds what the last run that grew it has left, whatever was announced before
+        if grown := [run for run in runs if run.mode != UPDATE][-1:]:
+            stored = base.records - (grown[0].repeated or 0)
+            self._compare(f"run {grown[0].id}", stored, grown[0].announced)
         if not runs:
             self._compare("it", base.records, base.announced)
 

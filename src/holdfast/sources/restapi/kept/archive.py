@@ -8,13 +8,12 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
-from holdfast.core.errors import DamagedError, NothingStoredError, ObjectNotFoundError
+from holdfast.core.errors import NothingStoredError, ObjectNotFoundError
 from holdfast.sources.restapi.kept import zipformat
 from holdfast.sources.restapi.kept.keepers import (
     PAGE_NAME,
-    FolderKeeper,
     Keeper,
-    SqliteKeeper,
+    ZipKeeper,
     member_of,
     open_keeper,
     open_keeper_at,
@@ -27,7 +26,7 @@ from holdfast.sources.restapi.kept.ledger import (
     is_damaged,
     open_to_read,
 )
-from holdfast.sources.restapi.project.place import DAMAGE_REMEDY, PAGES, Place
+from holdfast.sources.restapi.project.place import DAMAGE_REMEDY, PAGES, Place, damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,10 +41,16 @@ class Content:
     collected.
     """
 
-    def __init__(self, keeper: Keeper | Unfinished, label: str) -> None:
+    def __init__(self, keeper: Keeper | Unfinished, label: str, ledger: Ledger | None) -> None:
         self.keeper = keeper
         self.label = label
+        self.ledger = ledger if ledger and describes(ledger, keeper, label) else None
+        """None where nothing is known of it: another program has made it, or replaced it whole."""
         self._pages: dict[str, list[tuple[int, str]]] | None = None
+
+    @property
+    def path(self) -> Path:
+        return self.keeper.path
 
     def pages(self) -> dict[str, list[tuple[int, str]]]:
         """By run folder ("" for the base): numbers and member names, in numeric order."""
@@ -62,7 +67,7 @@ class Unfinished:
     """A run that has not been published, read as if it were an archive."""
 
     def __init__(self, path: Path, ledger: Ledger, run: Run) -> None:
-        self._path = path
+        self.path = path
         self._ledger = ledger
         self._run = run
 
@@ -73,7 +78,7 @@ class Unfinished:
         response = self._ledger.response(self._run.id, name)
         if response is None:
             raise ObjectNotFoundError(f"the unfinished run has no {name}", remedy=DAMAGE_REMEDY)
-        with self._path.open("rb") as archive:
+        with self.path.open("rb") as archive:
             return zipformat.read_member(archive, member_of(response))
 
     def close(self) -> None:
@@ -89,22 +94,21 @@ class StoredPage:
     name: str
     _content: Content
     _member: str
-    _ledger: Ledger | None
     _known: Response | None = None
 
     @property
     def body(self) -> bytes:
         """Raises DamagedError where it is not what was stored."""
-        keeper = self._content.keeper
-        body = keeper.read(self._member)
-        if isinstance(keeper, FolderKeeper | SqliteKeeper):  # a ZIP has checksums of its own
-            known = self._response()
-            if known and hashlib.sha256(body).hexdigest() != known.sha256:
-                raise DamagedError(
-                    f"{self._member} in {keeper.path} is not what was received (SHA-256)",
-                    remedy=DAMAGE_REMEDY,
-                )
+        body = self._content.keeper.read(self._member)
+        known = self._response()
+        if known and hashlib.sha256(body).hexdigest() != known.sha256:
+            raise damaged(f"{self.shown} is not what was received (SHA-256)")
         return body
+
+    @property
+    def shown(self) -> str:
+        """For people."""
+        return f"{self._member} in {self._content.path}"
 
     @property
     def evidence(self) -> dict[str, Any] | None:
@@ -115,8 +119,8 @@ class StoredPage:
         return response.proof() if response else None
 
     def _response(self) -> Response | None:
-        if self._known is None and self._ledger is not None:
-            return self._ledger.latest(self._content.label, self._member)
+        if self._known is None and self._content.ledger is not None:
+            return self._content.ledger.latest(self._content.label, self._member)
         return self._known
 
 
@@ -127,7 +131,7 @@ class Archive:
         self.place = place
         self._ledger = ledger
         self._contents = contents
-        self._runs = [(run, content) for content in contents for run in _runs(content, ledger)]
+        self._runs = [(run, content) for content in contents for run in _runs(content)]
 
     def __enter__(self) -> Self:
         return self
@@ -144,6 +148,14 @@ class Archive:
     def unfinished(self) -> bool:
         """Nothing was ever published; this is what a run that was cut off has collected."""
         return isinstance(self._contents[-1].keeper, Unfinished)
+
+    @property
+    def replaced(self) -> bool:
+        """Another program has replaced all that was collected, so that what is known of it is about
+        something else.
+        """
+        newest = self._contents[-1]
+        return self._ledger is not None and newest.ledger is None
 
     @property
     def lacks_ledger(self) -> bool:
@@ -172,14 +184,15 @@ class Archive:
         flat memory.
         """
         content = next(content for known, content in self._runs if known.id == run.id)
-        if run.mode == UPDATE and self._ledger and self._ledger.run(run.id):
-            for response in self._ledger.responses(run.id):
+        ledger = content.ledger
+        if run.mode == UPDATE and ledger and ledger.run(run.id):
+            for response in ledger.responses(run.id):
                 number, name, member = response.number, response.name, response.member
-                yield StoredPage(run, number, name, content, member, self._ledger, response)
+                yield StoredPage(run, number, name, content, member, response)
             return
         folder = run.id if run.mode == UPDATE else ""
         for number, name in content.pages().get(folder, []):
-            yield StoredPage(run, number, name, content, name, self._ledger)
+            yield StoredPage(run, number, name, content, name)
 
     def close(self) -> None:
         for content in self._contents:
@@ -197,13 +210,13 @@ def open_archive(place: Place) -> Archive:
     """
     ledger = open_to_read(place.ledger)
     contents = [
-        Content(open_keeper_at(place.kind, path), f"previous/{path.stem}")
+        Content(open_keeper_at(place.kind, path), f"previous/{path.stem}", ledger)
         for path in sorted(place.previous.glob("*"))
         if not path.name.endswith(".new")
     ]
     keeper = open_keeper(place)
     if keeper.exists():
-        contents.append(Content(keeper, PAGES))
+        contents.append(Content(keeper, PAGES, ledger))
     elif ledger and (pending := _pending(place, ledger)):
         contents.append(pending)
     else:
@@ -217,12 +230,29 @@ def _pending(place: Place, ledger: Ledger) -> Content | None:
     for run in reversed(ledger.runs(PAGES)):
         path = place.partial(PAGES, run.id)
         if run.state is not State.PUBLISHED and path.exists():
-            return Content(Unfinished(path, ledger, run), PAGES)
+            return Content(Unfinished(path, ledger, run), PAGES, ledger)
     return None
 
 
-def _runs(content: Content, ledger: Ledger | None) -> Iterator[Run]:
+def describes(ledger: Ledger, keeper: object, label: str) -> bool:
+    """Whether the ledger speaks of the archive that is there. It does not where another program has
+    replaced all of it: then not one member is as it was stored.
+    """
+    if not isinstance(keeper, ZipKeeper) or not keeper.exists() or not ledger.runs(label):
+        return True
+    knows = False
+    for member in keeper.members():
+        if known := ledger.latest(label, member.name):
+            knows = True
+            # where bytes were not stored again, their checksum was not noted again either
+            if known.size == member.size and known.crc in {0, member.crc}:
+                return True
+    return not knows
+
+
+def _runs(content: Content) -> Iterator[Run]:
     """The base of an archive, then its updates."""
+    ledger = content.ledger
     known = {run.id: run for run in ledger.runs(content.label)} if ledger else {}
     base = [
         run

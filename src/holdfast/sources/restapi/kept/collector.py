@@ -28,9 +28,10 @@ from holdfast.sources.restapi.kept.ledger import (
     Response,
     Run,
     State,
-    open_to_write,
     with_sums,
 )
+from holdfast.sources.restapi.kept.rebuild import open_ledger
+from holdfast.sources.restapi.kept.runsfile import write_runs
 from holdfast.sources.restapi.project.place import PAGES, Place, locked, writing
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Collector:
         level: int | None,
         clock: Clock,
         closing: ExitStack,
+        rebuilt: str,
     ) -> None:
         self.place = place
         self.label = label
@@ -66,6 +68,8 @@ class Collector:
         self.run = run
         self.resumed = resumed
         """Whether this goes on with what a run before has collected."""
+        self.rebuilt = rebuilt
+        """A sentence where the ledger was damaged and had to be made anew."""
         self.keep = keep
         self.published = keeper
         self._level = level
@@ -285,7 +289,7 @@ def open_collector(
     closing = ExitStack()
     try:
         closing.enter_context(locked(place, label))
-        ledger = _open_ledger(place)
+        ledger, rebuilt = open_ledger(place, label)
         closing.callback(ledger.close)
         with writing(place.ledger):
             keeper = open_keeper(place, label)
@@ -311,7 +315,7 @@ def open_collector(
                 _drop_unreadable(place.partial(label, run.id), ledger, run)
         return Collector(
             place, label, ledger=ledger, keeper=keeper, run=run, resumed=resumed, keep=keep,
-            level=level, clock=clock, closing=closing,
+            level=level, clock=clock, closing=closing, rebuilt=rebuilt,
         )  # fmt: skip
     except BaseException:
         closing.close()
@@ -369,6 +373,7 @@ def finish_publishing(place: Place, ledger: Ledger, keeper: Keeper, run: Run) ->
         ledger.save_run(published)
     path.unlink(missing_ok=True)
     _expire(place, ledger, run, keep_runs=int(notes.get("keep_runs", 0)))
+    write_runs(place, ledger)
     return published
 
 
@@ -410,12 +415,6 @@ def _drop_unreadable(path: Path, ledger: Ledger, run: Run) -> None:
                     pass
             except DamagedError:
                 ledger.forget(run.id, response.name)
-
-
-def _open_ledger(place: Place) -> Ledger:
-    place.prepare()
-    with writing(place.ledger):
-        return open_to_write(place.ledger)
 
 
 def _new_id(now: int, *, tail: str | None = None) -> str:

@@ -21,6 +21,7 @@ from holdfast.sources.restapi.project.place import (
     PAGES,
     Place,
     StorageKind,
+    damaged,
     sync_folder,
     writing,
 )
@@ -132,10 +133,8 @@ class ZipKeeper:
         return self.path.exists()
 
     def names(self) -> Iterator[str]:
-        if not self.exists():
-            return
-        with self.path.open("rb") as archive:
-            for member, _ in zipformat.read_directory(archive, self._directory(archive)):
+        if self.exists():
+            for member in self.members():
                 yield member.name
 
     def has(self, name: str) -> bool:
@@ -147,6 +146,16 @@ class ZipKeeper:
             raise ObjectNotFoundError(f"{self.path.name} has no {name}", remedy=DAMAGE_REMEDY)
         return zipformat.read_member(self._file, member)
 
+    def members(self) -> Iterator[zipformat.Member]:
+        """As the archive's directory lists them, in flat memory.
+
+        Raises:
+            DamagedError: the archive cannot be read.
+        """
+        with self.path.open("rb") as archive:
+            for member, _ in zipformat.read_directory(archive, self._directory(archive)):
+                yield member
+
     def measure(self) -> tuple[int, int]:
         """How many members, and their bytes when unpacked.
 
@@ -154,10 +163,9 @@ class ZipKeeper:
             DamagedError: the archive cannot be read.
         """
         count = size = 0
-        with self.path.open("rb") as archive:
-            for member, _ in zipformat.read_directory(archive, self._directory(archive)):
-                count += 1
-                size += member.size
+        for member in self.members():
+            count += 1
+            size += member.size
         return count, size
 
     def stream(self, name: str) -> Iterator[bytes]:
@@ -397,9 +405,7 @@ class SqliteKeeper:
             try:
                 yield database
             except sqlite3.DatabaseError as error:
-                raise DamagedError(
-                    f"{self.path} cannot be read: {error}", remedy=DAMAGE_REMEDY
-                ) from None
+                raise damaged(f"{self.path} cannot be read: {error}") from None
 
 
 def _indexed(archive: BinaryIO, directory: zipformat.Directory) -> sqlite3.Connection:

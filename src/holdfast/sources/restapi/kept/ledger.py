@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from holdfast.core.errors import DamagedError, StoreError
+from holdfast.core.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,6 +48,11 @@ _COLUMNS = (
     "run, archive, name, member, number, method, crc, packed, size, place, end, time, sha256,"
     " records, digest, evidence"
 )
+
+
+_AT_ONCE = 1000
+_LEAST_ROW = 64
+"""Bytes that no row is smaller than."""
 
 
 class State(StrEnum):
@@ -292,25 +297,6 @@ def open_to_read(path: Path) -> Ledger | None:
     return None
 
 
-def open_to_write(path: Path) -> Ledger:
-    """Begins one where there is none.
-
-    Raises:
-        DamagedError: it cannot be read. It is set aside, so that the next call begins anew.
-    """
-    if path.exists() and is_damaged(path):
-        aside = path.with_name(f"{path.name}.damaged")
-        path.replace(aside)
-        for tail in ("-wal", "-shm"):
-            path.with_name(path.name + tail).unlink(missing_ok=True)
-        raise DamagedError(
-            f"{path} is damaged; it was set aside as {aside.name}",
-            remedy="The published archive is safe: the ledger holds only digests, times, and the"
-            " place of a run that was cut off. Run the command again; a new ledger is begun.",
-        )
-    return Ledger(path)
-
-
 def is_damaged(path: Path) -> bool:
     """Whether a ledger that is there cannot be read in all its parts."""
     try:
@@ -343,6 +329,42 @@ def _reading(path: Path) -> sqlite3.Connection:
 
 def _connected(address: str) -> sqlite3.Connection:
     return sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
+
+
+def salvaged(path: Path) -> tuple[list[Run], Iterator[Response]]:
+    """What a damaged ledger still gives: rows on pages that can be read. They may be anything, so
+    whoever takes them holds them against the archives.
+    """
+    try:
+        database = _connected(f"{path.resolve().as_uri()}?mode=ro")
+        rows = list(_readable(database, "SELECT *, rowid FROM run", path))
+    except sqlite3.DatabaseError:
+        return [], iter(())
+    runs = []
+    for row in rows:
+        with suppress(ValueError, TypeError):
+            runs.append(_run(row))
+    query = f"SELECT {_COLUMNS}, seq FROM response"  # noqa: S608 - constant
+    return runs, (Response(*row[:-1]) for row in _readable(database, query, path))
+
+
+def _readable(database: sqlite3.Connection, query: str, path: Path) -> Iterator[tuple[Any, ...]]:
+    """Rows by number, around those that cannot be read. Any: columns."""
+    waiting = [(1, max(path.stat().st_size // _LEAST_ROW, 1))]
+    while waiting:
+        low, high = waiting.pop()
+        try:
+            rows = database.execute(
+                f"{query} WHERE rowid BETWEEN ? AND ? ORDER BY rowid LIMIT {_AT_ONCE}", (low, high)
+            ).fetchall()
+        except sqlite3.DatabaseError:
+            if low < high:
+                middle = (low + high) // 2
+                waiting += [(middle + 1, high), (low, middle)]
+            continue
+        yield from rows
+        if len(rows) == _AT_ONCE:
+            waiting.append((rows[-1][-1] + 1, high))
 
 
 def with_sums(run: Run, ledger: Ledger) -> Run:

@@ -17,10 +17,10 @@ from holdfast.sources.restapi.kept.ledger import (
     Response,
     Run,
     State,
-    open_to_write,
     with_sums,
 )
 from holdfast.sources.restapi.kept.members import FILES
+from holdfast.sources.restapi.kept.rebuild import open_ledger
 from holdfast.sources.restapi.project.place import DAMAGE_REMEDY, locked, writing
 from holdfast.sources.restapi.records.naming import safe_name
 
@@ -36,6 +36,9 @@ _CHUNK: Final = 1 << 20
 
 class Shelf(Protocol):
     """Keeps whole files by name. What `add` returned from survives the process."""
+
+    rebuilt: str
+    """A sentence where the ledger was damaged and had to be made anew."""
 
     def has(self, name: str) -> bool: ...
 
@@ -62,8 +65,10 @@ def open_shelf(project: Project) -> Iterator[Shelf]:
     """
     place = project.place
     if project.files and project.files.file_storage_type == "filesystem":
-        with locked(place, FILES), contextlib.closing(open_to_write(place.ledger)) as ledger:
-            yield FolderShelf(place, ledger)
+        with locked(place, FILES):
+            ledger, rebuilt = open_ledger(place, FILES)
+            with contextlib.closing(ledger):
+                yield FolderShelf(place, ledger, rebuilt)
         return
     level = project.storage.level
     with open_collector(place, FILES, keep=True, mode="files", level=level) as collector:
@@ -73,6 +78,7 @@ def open_shelf(project: Project) -> Iterator[Shelf]:
 class ZipShelf:
     def __init__(self, collector: Collector) -> None:
         self._collector = collector
+        self.rebuilt = collector.rebuilt
 
     def has(self, name: str) -> bool:
         return self._collector.has(name)
@@ -90,7 +96,8 @@ class ZipShelf:
 class FolderShelf:
     """Plain files under `files/` in the storage folder, their evidence in the ledger."""
 
-    def __init__(self, place: Place, ledger: Ledger) -> None:
+    def __init__(self, place: Place, ledger: Ledger, rebuilt: str) -> None:
+        self.rebuilt = rebuilt
         self.folder = files_folder(place)
         self._ledger = ledger
         now = time.time_ns()

@@ -17,8 +17,7 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from holdfast.core.errors import DamagedError
-from holdfast.sources.restapi.project.place import DAMAGE_REMEDY
+from holdfast.sources.restapi.project.place import damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -171,9 +170,7 @@ def find_directory(archive: BinaryIO) -> Directory:
     tail = archive.read()
     at = tail.rfind(b"PK\5\6")
     if at < 0 or len(tail) - at < _END.size:
-        raise DamagedError(
-            "the archive has no directory at its end; it was cut off", remedy=DAMAGE_REMEDY
-        )
+        raise damaged("the archive has no directory at its end; it was cut off")
     _, _, _, _, count, size, start, _ = _END.unpack_from(tail, at)
     locator = at - _LOCATOR.size
     if locator >= 0 and tail[locator : locator + 4] == b"PK\6\7":
@@ -181,7 +178,7 @@ def find_directory(archive: BinaryIO) -> Directory:
         fields = _END64.unpack(_exactly(archive, _END64.size))
         count, size, start = fields[7], fields[8], fields[9]
     if start + size > tail_at + at:
-        raise DamagedError("the archive's directory points outside the file", remedy=DAMAGE_REMEDY)
+        raise damaged("the archive's directory points outside the file")
     return Directory(start, size, count)
 
 
@@ -198,7 +195,7 @@ def read_directory(archive: BinaryIO, directory: Directory) -> Iterator[tuple[Me
         fixed = _exactly(archive, _CENTRAL.size)
         fields = _CENTRAL.unpack(fixed)
         if fields[0] != b"PK\1\2":
-            raise DamagedError("the archive's directory is damaged", remedy=DAMAGE_REMEDY)
+            raise damaged("the archive's directory is damaged")
         name_length, extra_length, comment_length = fields[10:13]
         rest = _exactly(archive, name_length + extra_length + comment_length)
         at += _CENTRAL.size + len(rest)
@@ -221,14 +218,10 @@ def open_member(archive: BinaryIO, member: Member) -> Iterator[bytes]:
     archive.seek(member.offset)
     header = _LOCAL.unpack(_exactly(archive, _LOCAL.size))
     if header[0] != b"PK\3\4":
-        raise DamagedError(
-            f"{member.name} is not where the archive's directory says", remedy=DAMAGE_REMEDY
-        )
+        raise damaged(f"{member.name} is not where the archive's directory says")
     at = member.offset + _LOCAL.size + header[9] + header[10]
     if member.method not in {STORED, DEFLATED}:
-        raise DamagedError(
-            f"{member.name} is packed with method {member.method}, which is not read"
-        )
+        raise damaged(f"{member.name} is packed with method {member.method}, which is not read")
     inflate = zlib.decompressobj(-15) if member.method == DEFLATED else None
     left, size, crc = member.packed, 0, 0
     while left:
@@ -239,15 +232,11 @@ def open_member(archive: BinaryIO, member: Member) -> Iterator[bytes]:
         for piece in _unpack(inflate, raw, member.name):
             size += len(piece)
             if size > member.size:
-                raise DamagedError(
-                    f"{member.name} is longer than the archive says", remedy=DAMAGE_REMEDY
-                )
+                raise damaged(f"{member.name} is longer than the archive says")
             crc = zlib.crc32(piece, crc)
             yield piece
     if size != member.size or crc != member.crc or (inflate is not None and not inflate.eof):
-        raise DamagedError(
-            f"{member.name} is damaged: its checksum does not match", remedy=DAMAGE_REMEDY
-        )
+        raise damaged(f"{member.name} is damaged: its checksum does not match")
 
 
 def read_member(archive: BinaryIO, member: Member) -> bytes:
@@ -314,9 +303,7 @@ def copy_range(source: BinaryIO, out: BinaryIO, *, start: int, end: int) -> None
         source.seek(end - left)
         chunk = source.read(min(left, _CHUNK))
         if not chunk:
-            raise DamagedError(
-                "the archive became shorter while it was copied", remedy=DAMAGE_REMEDY
-            )
+            raise damaged("the archive became shorter while it was copied")
         out.write(chunk)
         left -= len(chunk)
 
@@ -335,9 +322,7 @@ def _unpack(inflate: zlib._Decompress | None, raw: bytes, name: str) -> Iterator
             yield inflate.decompress(raw, _CHUNK)
             raw = inflate.unconsumed_tail
     except zlib.error:
-        raise DamagedError(
-            f"{name} is damaged: it cannot be unpacked", remedy=DAMAGE_REMEDY
-        ) from None
+        raise damaged(f"{name} is damaged: it cannot be unpacked") from None
 
 
 def _local_header(member: Member, *, wide: bool) -> bytes:
@@ -406,5 +391,5 @@ def _find_extra(extra: bytes, wanted: int) -> bytes:
 def _exactly(archive: BinaryIO, length: int) -> bytes:
     chunk = archive.read(length)
     if len(chunk) != length:
-        raise DamagedError("the archive is shorter than its directory says", remedy=DAMAGE_REMEDY)
+        raise damaged("the archive is shorter than its directory says")
     return chunk

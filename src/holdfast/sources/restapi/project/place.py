@@ -17,7 +17,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from holdfast.core.errors import ProjectBusyError, StorageFullError, StoreError
+from holdfast.core.errors import (
+    DamagedError,
+    ProjectBusyError,
+    StorageFullError,
+    StoreError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +42,7 @@ DAMAGE_REMEDY = (
     "`holdfast api verify` names all that is hit. `holdfast api run full` collects anew; the"
     " archive is replaced only when that succeeds."
 )
+_UNTOUCHED = "What was stored before is untouched. Check the folder and its permissions."
 _LEAST_ROOM = 1 << 16
 """Bytes that SQLite needs for its files beside a database."""
 
@@ -129,11 +135,17 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in FULL_DISK:
             raise StorageFullError(f"no room left to write {path}", remedy=remedy) from error
-        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+        reason = error.strerror or error
+        raise StoreError(f"cannot write {path}: {reason}", remedy=_UNTOUCHED) from error
     except sqlite3.OperationalError as error:
         if "full" in str(error) or _has_no_room(path):
             raise StorageFullError(f"no room left to write {path}", remedy=remedy) from error
-        raise StoreError(f"cannot write {path}: {error}") from error
+        raise StoreError(f"cannot write {path}: {error}", remedy=_UNTOUCHED) from error
+
+
+def damaged(message: str) -> DamagedError:
+    """To be raised: something of the archive is not what was stored."""
+    return DamagedError(message, remedy=DAMAGE_REMEDY)
 
 
 def _has_no_room(path: Path) -> bool:

@@ -8,6 +8,8 @@ such in Parquet and DuckDB; in SQLite objects become dotted columns and lists JS
 from __future__ import annotations
 
 import contextlib
+import errno
+import re
 import sqlite3
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from holdfast.sources.restapi.records.writers import Batches
 
+_FULL = re.compile(r"No space left|disk is full")
 _GROUP: Final = 8 << 20
 """Bytes of a Parquet row group in memory."""
 _SQLITE_COLUMNS: Final = 2000
@@ -41,9 +44,12 @@ def write_duckdb(batches: Batches, path: Path) -> None:
     import duckdb
 
     schema = schema_of(shape_of(batches))
-    with contextlib.closing(
-        duckdb.connect(str(path), config={"threads": 1, "memory_limit": "128MB"})
-    ) as database:
+    with (
+        _as_os_error(duckdb.IOException, duckdb.TransactionException, duckdb.FatalException),
+        contextlib.closing(
+            duckdb.connect(str(path), config={"threads": 1, "memory_limit": "128MB"})
+        ) as database,
+    ):
         database.register("incoming", schema.empty_table())
         database.execute("CREATE TABLE records AS SELECT * FROM incoming")
         for group in _groups(batches, schema):
@@ -66,7 +72,10 @@ def write_sqlite(batches: Batches, path: Path) -> None:
         )
     defined = ", ".join(f"{_quoted(column.name)} {_sqlite_type(column.kind)}" for column in columns)
     marks = ", ".join("?" * max(len(columns), 1))
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+    with (
+        _as_os_error(sqlite3.OperationalError),
+        contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database,
+    ):
         database.execute("PRAGMA journal_mode = OFF")
         database.execute("PRAGMA synchronous = OFF")
         database.execute(f"CREATE TABLE records ({defined or 'value TEXT'})")
@@ -77,6 +86,16 @@ def write_sqlite(batches: Batches, path: Path) -> None:
                 (row or [None] for row in rows_of(batch, columns)),
             )
         database.execute("COMMIT")
+
+
+@contextlib.contextmanager
+def _as_os_error(*kinds: type[Exception]) -> Iterator[None]:
+    """What a database says about a file that it cannot write, as anybody else says it."""
+    try:
+        yield
+    except kinds as error:
+        number = errno.ENOSPC if _FULL.search(str(error)) else errno.EIO
+        raise OSError(number, str(error)) from error
 
 
 def schema_of(shape: Shape) -> pa.Schema:
