@@ -110,6 +110,12 @@ class Application:
         with self.busy():
             return self.make(name or self.automatic_name(), lambda _count: None)
 
+    def backup_soon(self, who: Principal) -> Task:
+        """An automatic one, as a task."""
+        return self._tasks.submit(
+            who, Verb.APPLICATION_BACKUP, BACKUP, subject="application backup", priority=10
+        )
+
     def make(self, name: str, watch: Callable[[int], None]) -> Backup:
         """The work of it, for who is busy with it."""
         self._creating.add(name)

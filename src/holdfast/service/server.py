@@ -9,6 +9,7 @@ from holdfast.core.access import Verb
 from holdfast.jobs.queue import Queue
 from holdfast.service import logs
 from holdfast.service.accounts import Accounts
+from holdfast.service.app_schedule import AppSchedule
 from holdfast.service.application import Application
 from holdfast.service.backups import Backups
 from holdfast.service.hosts import Hosts
@@ -49,6 +50,7 @@ class Service:
     tasks: Tasks
     plans: Plans
     application: Application
+    app_schedule: AppSchedule
 
     @classmethod
     def on(cls, ground: Ground) -> Service:
@@ -56,6 +58,9 @@ class Service:
         backups = Backups(ground, pools)
         queue = Queue(ground.catalog)
         tasks = Tasks(ground, queue)
+        plans = Plans(ground)
+        settings = Settings(ground)
+        application = Application(ground, pools, backups, tasks)
         return cls(
             ground=ground,
             pools=pools,
@@ -68,11 +73,12 @@ class Service:
             tokens=Tokens(ground),
             accounts=Accounts(ground),
             hosts=Hosts(ground),
-            settings=Settings(ground),
+            settings=settings,
             queue=queue,
             tasks=tasks,
-            plans=Plans(ground),
-            application=Application(ground, pools, backups, tasks),
+            plans=plans,
+            application=application,
+            app_schedule=AppSchedule(ground, settings, plans, pools, application),
         )
 
     def log_tail(self, who: Principal, lines: int) -> str:

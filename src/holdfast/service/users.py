@@ -87,6 +87,15 @@ class Users:
         with self.ground.read(who, verb, f"user {id_}") as tx:
             return shown(tx.users.get(id_))
 
+    def of(self, who: Principal) -> User:
+        """The user that somebody is.
+
+        Raises:
+            RecordNotFoundError: no user, or one who is gone.
+        """
+        with self.ground.read(who, Verb.SELF, who.name) as tx:
+            return shown(tx.users.get(who.user_id or 0))
+
     def find(self, who: Principal, identity: str) -> User:
         """By name, email or uid. Raises RecordNotFoundError."""
         with self.ground.read(who, Verb.USER_LIST, "users") as tx:

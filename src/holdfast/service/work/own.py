@@ -1,4 +1,4 @@
-"""Tasks about the server itself: backing up its state and the application, and bringing them back."""
+"""Tasks about the server itself: backing up its state and the application, and restoring them."""
 
 from __future__ import annotations
 
