@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import holdfast.repo.restoring.restore as restoring
 from holdfast.core.errors import RestoreError, UsageError
 from holdfast.core.outcome import Outcome
 from holdfast.core.patterns import Patterns
@@ -142,8 +143,8 @@ def _strange_tree(root):
 
 
 @pytest.mark.interop
-@pytest.mark.parametrize("workers", [0, 2])
-def test_whatever_restic_kept_comes_back(stock_restic, tmp_path, workers):
+@pytest.mark.parametrize(("workers", "verify"), [(0, True), (2, True), (2, False)])
+def test_whatever_restic_kept_comes_back(stock_restic, tmp_path, workers, verify):
     """Names, contents, owners, modes, times, links, devices, attributes: all of it (F21-F25)."""
     _strange_tree(tmp_path / "source")
     restic = stock_restic(tmp_path / "repository")
@@ -156,7 +157,7 @@ def test_whatever_restic_kept_comes_back(stock_restic, tmp_path, workers):
         snapshot,
         os.fsencode(tmp_path / "target"),
         subfolder=os.fsencode(tmp_path / "source"),
-        options=RestoreOptions(workers=workers, verify=True),
+        options=RestoreOptions(workers=workers, verify=verify),
     )
     assert report.failures == ()
     assert report.outcome is Outcome.SUCCEEDED
@@ -424,6 +425,16 @@ def test_very_deep_trees_come_back(forger, tmp_path):
     assert os.listdir(tmp_path / "t") == []
 
 
+def test_trees_too_long_for_a_message_come_back(forger, tmp_path, monkeypatch):
+    """Whether a tree travels to its worker or is loaded again there, the result is the same."""
+    nodes = [forger.folder(b"d", [forger.folder(b"e", _tree(forger))]), *_tree(forger)]
+    report, changes = _give(forger, nodes, tmp_path / "short")
+    monkeypatch.setattr(restoring, "MAX_TEXT", 0)
+    assert _give(forger, nodes, tmp_path / "long") == (report, changes)
+    assert _picture(tmp_path / "long") == _picture(tmp_path / "short")
+    assert (tmp_path / "long/d/e/dir").stat().st_mtime == 1580608922
+
+
 def test_verification_notices_what_changed_since(forger, tmp_path, monkeypatch):
     """--verify reads again: bytes that are not those of the snapshot are failures."""
     from holdfast.repo.restoring import filling
@@ -440,13 +451,19 @@ def test_verification_notices_what_changed_since(forger, tmp_path, monkeypatch):
 
 
 @as_root
-def test_ordinary_users_restore_what_they_may(forger, tmp_path):
-    """Without root: no ownership, no setuid for the wrong owner, read-only folders are no bar."""
+@pytest.mark.parametrize("verify", [False, True])
+def test_ordinary_users_restore_what_they_may(forger, tmp_path, verify):
+    """Without root: no ownership, no setuid for the wrong owner, read-only folders are no bar and
+    stay read-only.
+    """
     nodes = [
         forger.folder(b"dir", [forger.file(b"f", b"1", {"mode": 0o644 | 1 << 23})]),
+        forger.folder(b"dir2", [forger.file(b"f", b"1")]),
         forger.file(b"mine", b"2", {"uid": 4711, "gid": 4711, "mode": 0o400}),
     ]
-    nodes[0] = nodes[0].replace(b'"mode":2147484141', b'"mode":%d' % (0o500 | 1 << 31))
+    nodes[:2] = [
+        each.replace(b'"mode":2147484141', b'"mode":%d' % (0o500 | 1 << 31)) for each in nodes[:2]
+    ]
     snapshot = forger.snapshot(forger.tree(nodes))
     tmp_path.chmod(0o777)
     for above in tmp_path.parents[:-2]:  # all below /tmp
@@ -458,16 +475,13 @@ def test_ordinary_users_restore_what_they_may(forger, tmp_path):
             os.setgroups([])
             os.setgid(1000)
             os.setuid(1000)
-            first, second = (
-                restore(
-                    forger.repository,
-                    snapshot,
-                    os.fsencode(tmp_path / "t"),
-                    options=RestoreOptions(workers=0),
-                )
-                for _ in range(2)
-            )
-            right = first.owners_not_set == 2 and second.files_unchanged == 2
+            target = os.fsencode(tmp_path / "t")
+            options = RestoreOptions(workers=0, verify=verify)
+            first = restore(forger.repository, snapshot, target, options=options)
+            modes = {stat.S_IMODE((tmp_path / "t" / n).stat().st_mode) for n in ("dir", "dir2")}
+            second = restore(forger.repository, snapshot, target, options=options)
+            right = first.owners_not_set == 3 and second.files_unchanged == 3
+            right = right and modes == {0o500}
             status = 0 if right and not first.failures + second.failures else 2
         finally:
             os._exit(status)

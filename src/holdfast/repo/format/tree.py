@@ -111,8 +111,7 @@ class Node(msgspec.Struct, gc=False):
             raise DamagedError(f"a tree has an unreadable name: {error}") from error
 
     def blobs(self) -> Iterator[BlobId]:
-        for blob in self.content or ():
-            yield blob_id(blob)
+        return map(blob_id, self.content or ())
 
     def entry(self) -> Entry:
         """The node as an entry, for restoring.

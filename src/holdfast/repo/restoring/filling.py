@@ -10,11 +10,14 @@ import os
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from holdfast.core.entries import Kind
 from holdfast.core.errors import HoldfastError, RestoreError
 from holdfast.repo.browsing.names import Named, named
 from holdfast.repo.browsing.reading import BlobReader
 from holdfast.repo.browsing.walk import join, split
+from holdfast.repo.format.tree import Node, decode_tree
 from holdfast.repo.format.zeros import ZERO_PIECE
 from holdfast.repo.restoring import destination as place
 from holdfast.repo.restoring.comparing import first_difference
@@ -30,7 +33,6 @@ if TYPE_CHECKING:
 
     from holdfast.core.entries import Entry
     from holdfast.core.ids import BlobId
-    from holdfast.repo.format.tree import Node
     from holdfast.repo.processes import Message
     from holdfast.repo.repository import Repository
     from holdfast.repo.restoring.destination import Destination, Identity
@@ -48,6 +50,28 @@ def is_linked(node: Node) -> bool:
     return node.links > 1 and node.inode > 0 and node.type != "dir"
 
 
+def stands_apart(node: Node) -> bool:
+    """Whether it is not restored with the rest of its directory."""
+    return node.type == "dir" or is_large(node) or is_linked(node)
+
+
+class Folder(NamedTuple):
+    """A directory to fill with all but what stands apart. Travels to a worker as a plain tuple."""
+
+    path: bytes
+    tree: BlobId
+    document: bytes
+    """The text of the tree; nothing where it is too long to travel."""
+    exists: bool
+    fresh: bool
+    """This run made it: nothing can be in the way."""
+    own: bytes
+    """Its own node (msgpack) where its metadata can be set as soon as it is full."""
+
+
+_decode_node = msgspec.msgpack.Decoder(Node).decode
+
+
 class _Item(NamedTuple):
     """One entry on its way to its place; `path` is the whole one."""
 
@@ -61,13 +85,19 @@ class Filler:
     """Restores into directories that exist. Belongs to one worker."""
 
     def __init__(
-        self, repository: Repository, destination: Destination, options: RestoreOptions
+        self,
+        repository: Repository,
+        destination: Destination,
+        options: RestoreOptions,
+        *,
+        listing: bool,
     ) -> None:
         self._repository = repository
         self._destination = destination
         self._options = options
         self._reader = BlobReader(repository)
         self._rights = Rights.current()
+        self._listing = listing
         self._tally = Tally()
 
     def close(self) -> None:
@@ -76,10 +106,10 @@ class Filler:
 
     def work(self, task: Message) -> Message:
         word, *values = task
-        self._tally = Tally()
+        self._tally = Tally(listing=self._listing)
         if word == "fill":
             for folder in values[0]:
-                self._fill(*folder)
+                self._fill(Folder(*folder))
         elif word == "links":
             self._restore_links(*values)
         elif word == "span":
@@ -93,34 +123,51 @@ class Filler:
 
     # --- directories ------------------------------------------------------------------------------
 
-    def _fill(self, path: bytes, tree: BlobId, exists: bool, fresh: bool) -> None:  # noqa: FBT001  from a message
-        """Everything of a directory but its directories, large files and hard links."""
+    def _fill(self, folder: Folder) -> None:
+        path = folder.path
         try:
-            nodes = self._repository.load_tree(tree)
-            folder = self._destination.folder(path) if exists else None
+            descriptor = self._destination.folder(path) if folder.exists else None
+            nodes = (
+                decode_tree(folder.document)
+                if folder.document
+                else self._repository.load_tree(folder.tree)
+            )
         except (OSError, HoldfastError) as error:
             self._tally.fail(path, error)
-            return
-        if self._options.delete and folder is not None and not fresh:
-            self._delete_others(path, folder, nodes)
-            folder = self._destination.folder(path)
-        wanted = self._wanted(path, nodes)
-        while batch := _together(wanted):
+        else:
+            self._fill_with(nodes, folder, descriptor)
+        if folder.own:
+            self._settle_folder(folder)
+
+    def _fill_with(self, nodes: Sequence[Node], folder: Folder, descriptor: int | None) -> None:
+        """Everything of a directory but what stands apart."""
+        path, fresh = folder.path, folder.fresh
+        if self._options.delete and descriptor is not None and not fresh:
+            self._delete_others(path, descriptor, nodes)
+            descriptor = self._destination.folder(path)
+        for batch in _together(self._wanted(path, nodes)):
             self._reader.expect(blob for item in batch for blob in _blobs(item.node))
             for name, node, refusal in batch:
                 if refusal:
                     self._tally.fail(join(path, name), refusal)
                 else:
-                    self._restore(path, name, node, folder, fresh=fresh)
+                    self._restore(path, name, node, descriptor, fresh=fresh)
 
-    def _wanted(self, path: bytes, nodes: Sequence[Node]) -> Iterator[Named]:
+    def _settle_folder(self, folder: Folder) -> None:
+        try:
+            entry = _decode_node(folder.own).entry()
+            handle = Handle(self._destination.folder(folder.path))
+            for trouble in settle(handle, handle.stat(), entry, self._rights, fresh=True):
+                self._tally.fail(folder.path, trouble)
+        except (OSError, HoldfastError) as error:
+            self._tally.fail(folder.path, error)
+
+    def _wanted(self, path: bytes, nodes: Sequence[Node]) -> list[Named]:
         selection = self._options.selection
-        for item in named(nodes):
-            node = item.node
-            if node.type == "dir" or is_large(node) or is_linked(node):
-                continue
-            if not selection or selection.selects(join(path, item.name)):
-                yield item
+        wanted = [item for item in named(nodes) if not stands_apart(item.node)]
+        if selection:
+            wanted = [item for item in wanted if selection.selects(join(path, item.name))]
+        return wanted
 
     def _delete_others(self, path: bytes, folder: int, nodes: Sequence[Node]) -> None:
         ours = {name for name, _, refusal in named(nodes) if not refusal}
@@ -194,8 +241,7 @@ class Filler:
         if entry.kind is not Kind.FILE:
             place.make_node(folder, name, entry)
             with place.handle_of(folder, name, entry.kind) as handle:
-                self._settle(item, handle)
-                return place.identity(handle.stat())
+                return place.identity(self._settle(item, handle))
         blobs = item.blobs
         first = self._reader.read(blobs[0]) if blobs else None  # before there is a file to spoil
         descriptor = place.create(folder, name, self._rights.creation_mode(entry))
@@ -209,20 +255,21 @@ class Filler:
                 os.ftruncate(descriptor, size)  # a hole at the end
             if size != entry.size:
                 self._tally.fail(item.path, f"has {size} bytes, its tree says {entry.size}")
-            self._settle(item, Handle(descriptor))
-            return place.identity(os.fstat(descriptor))
+            return place.identity(self._settle(item, Handle(descriptor)))
         except (OSError, HoldfastError):
             place.remove(folder, name)
             raise
         finally:
             os.close(descriptor)
 
-    def _settle(self, item: _Item, handle: Handle, *, fresh: bool = True) -> None:
-        _, troubles = settle(handle, item.entry, self._rights, fresh=fresh)
-        for trouble in troubles:
+    def _settle(self, item: _Item, handle: Handle, *, fresh: bool = True) -> os.stat_result:
+        """Sets the metadata; what the file was before."""
+        found = handle.stat()
+        for trouble in settle(handle, found, item.entry, self._rights, fresh=fresh):
             self._tally.fail(item.path, trouble)
         if not self._rights.privileged and item.entry.uid != self._rights.uid:
             self._tally.foreign += 1
+        return found
 
     def _refresh(self, item: _Item, folder: int, found: os.stat_result) -> bool:
         """Gives what has the right content the right metadata; False where it may only be replaced.
@@ -382,13 +429,13 @@ def _blobs(node: Node) -> Iterator[BlobId]:
     return node.blobs() if node.type == "file" else iter(())
 
 
-def _together(items: Iterator[Named]) -> list[Named]:
-    """The next items, as much as one request to a distant store is worth."""
-    batch: list[Named] = []
-    size = 0
-    for item in items:
-        batch.append(item)
+def _together(items: list[Named]) -> Iterator[list[Named]]:
+    """The items in runs, each as much as one request to a distant store is worth."""
+    start = size = 0
+    for end, item in enumerate(items, 1):
         size += item.node.size
-        if size >= TOGETHER or len(batch) >= 512:  # noqa: PLR2004
-            break
-    return batch
+        if size >= TOGETHER or end - start >= 512:  # noqa: PLR2004
+            yield items[start:end]
+            start, size = end, 0
+    if start < len(items):
+        yield items[start:]

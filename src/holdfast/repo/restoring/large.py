@@ -175,7 +175,8 @@ class LargeFiles:
             fresh = not file.reused
             different = fresh or file.written > 0 or differs(handle, file.entry, self._rights)
             if different and not self._options.dry_run:
-                for trouble in settle(handle, file.entry, self._rights, fresh=fresh)[1]:
+                found = handle.stat()
+                for trouble in settle(handle, found, file.entry, self._rights, fresh=fresh):
                     self._fail(file.path, trouble)
         finally:
             os.close(descriptor)

@@ -12,7 +12,6 @@ import errno
 import os
 import stat
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from holdfast.core.entries import Kind
@@ -56,7 +55,7 @@ class Rights:
         return mode if ours and not entry.xattrs and not mode & ~0o777 else 0o600
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Handle:
     """One file of any kind, held by a descriptor, whatever its name leads to meanwhile.
 
@@ -79,50 +78,55 @@ class Handle:
         return {os.fsencode(name): os.getxattr(self.target, name) for name in found}
 
 
-def settle(handle: Handle, entry: Entry, rights: Rights, *, fresh: bool) -> tuple[bool, list[str]]:
-    """Makes the metadata of a name that of `entry`; whether anything had to be changed, and what
-    could not be.
+def settle(
+    handle: Handle, found: os.stat_result, entry: Entry, rights: Rights, *, fresh: bool
+) -> list[str]:
+    """Makes the metadata of a name that of `entry`; what could not be, in words.
 
-    `fresh`: it was made by this run, so that attributes it should not have need not be looked for.
+    `found` is what it has now. `fresh`: it was made by this run, so that attributes it should not
+    have need not be looked for.
     """
     troubles: list[str] = []
-    changed = False
-
-    def attempt(what: str, change: Callable[[], None]) -> None:
-        nonlocal changed
-        try:
-            change()
-        except OSError as error:
-            troubles.append(f"cannot set {what}: {error.strerror}")
-        except OverflowError:
-            troubles.append(f"cannot set {what}: out of range")
-        else:
-            changed = True
-
-    found = handle.stat()
     target = handle.target
+    changed = False
     uid, gid = rights.owner_for(entry, found)
-    if (found.st_uid, found.st_gid) != (uid, gid):
-        attempt("owner", lambda: os.chown(target, uid, gid))
+    if found.st_uid != uid or found.st_gid != gid:
+        changed = _attempt(troubles, "owner", os.chown, target, uid, gid)
     superfluous, missing = _attributes(handle, entry, fresh=fresh)
     for name in superfluous:
-        attempt(_shown(name), partial(os.removexattr, target, name))
+        changed |= _attempt(troubles, _shown(name), os.removexattr, target, name)
     for name, value in missing:
         if name.startswith(b"user."):
-            attempt(_shown(name), partial(os.setxattr, target, name, value))
+            changed |= _attempt(troubles, _shown(name), os.setxattr, target, name, value)
     if entry.kind is not Kind.SYMLINK:
         if changed:
             found = handle.stat()  # a new owner clears bits of the mode
         mode = _mode_for(entry, found)
         if stat.S_IMODE(found.st_mode) != mode:
-            attempt("mode", lambda: os.chmod(target, mode))  # noqa: PTH101  a descriptor
+            _attempt(troubles, "mode", os.chmod, target, mode)
     for name, value in missing:
         if not name.startswith(b"user."):
-            attempt(_shown(name), partial(os.setxattr, target, name, value))
+            _attempt(troubles, _shown(name), os.setxattr, target, name, value)
     if fresh or found.st_mtime_ns != entry.mtime:
-        times = (entry.atime, entry.mtime)
-        attempt("times", lambda: os.utime(target, ns=times))
-    return changed, troubles
+        _attempt(troubles, "times", _set_times, target, entry)
+    return troubles
+
+
+def _attempt(troubles: list[str], what: str, change: Callable[..., None], *values: object) -> bool:
+    """Whether the change could be made; if not, that is put among the troubles."""
+    try:
+        change(*values)
+    except OSError as error:
+        troubles.append(f"cannot set {what}: {error.strerror}")
+    except OverflowError:
+        troubles.append(f"cannot set {what}: out of range")
+    else:
+        return True
+    return False
+
+
+def _set_times(target: int | bytes, entry: Entry) -> None:
+    os.utime(target, ns=(entry.atime, entry.mtime))
 
 
 def differs(handle: Handle, entry: Entry, rights: Rights) -> bool:

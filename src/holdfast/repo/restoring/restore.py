@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from holdfast.core.entries import Kind
 from holdfast.core.errors import HoldfastError, RestoreError, UsageError
@@ -22,9 +24,11 @@ from holdfast.core.outcome import Outcome
 from holdfast.core.progress import Silence
 from holdfast.repo.browsing.names import named
 from holdfast.repo.browsing.walk import join, resolve, split, subtree_of
+from holdfast.repo.format.pack import BlobKind
+from holdfast.repo.format.tree import decode_tree
 from holdfast.repo.restoring import destination as place
 from holdfast.repo.restoring.destination import Destination
-from holdfast.repo.restoring.filling import Filler, is_linked
+from holdfast.repo.restoring.filling import Filler, Folder, is_linked, stands_apart
 from holdfast.repo.restoring.large import LargeFiles, is_large
 from holdfast.repo.restoring.metadata import Handle, Rights, differs, settle
 from holdfast.repo.restoring.restore_options import Overwrite, RestoreOptions, keeps
@@ -45,8 +49,10 @@ if TYPE_CHECKING:
 
 BATCH_ENTRIES = 512
 BATCH_BYTES = 16 << 20
-BATCH_PATHS = 64 << 10
-"""A task must fit the pipe to its worker."""
+BATCH_TEXT = 48 << 10
+"""Bytes of paths, names and trees: a task must fit the pipe to its worker."""
+MAX_TEXT = 16 << 10
+"""A longer tree is loaded again by its worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +108,32 @@ class _Folder:
     tree: BlobId
     selected: bool
     state: _State = _State.UNMADE
+    left_to_worker: bool = False
+    """Whether a worker sets its metadata once it is full."""
 
     @property
     def is_there(self) -> bool:
         return self.state in {_State.MADE, _State.FOUND}
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Directories that make one task."""
+
+    folders: list[Message] = field(default_factory=list)
+    entries: int = 0
+    size: int = 0
+    text: int = 0
+
+    def add(self, folder: Folder, nodes: list[Node]) -> None:
+        self.folders.append(tuple(folder))
+        self.entries += len(nodes)
+        self.size += sum([node.size for node in nodes if not is_large(node)])
+        self.text += len(folder.path) + len(folder.document) + len(folder.own)
+
+    @property
+    def is_full(self) -> bool:
+        return self.entries >= BATCH_ENTRIES or self.size >= BATCH_BYTES or self.text >= BATCH_TEXT
 
 
 def restore(
@@ -201,7 +229,12 @@ class _Restore:
         fillers: list[Filler] = []  # those of this process
 
         def begin() -> Callable[[Message], Message]:
-            filler = Filler(self._repository, self._destination.another(), self._options)
+            filler = Filler(
+                self._repository,
+                self._destination.another(),
+                self._options,
+                listing=self._on_change is not None or self._options.verify,
+            )
             fillers.append(filler)
             return filler.work
 
@@ -225,9 +258,9 @@ class _Restore:
         finally:
             self._large.close()
         self._spread(self._link_tasks())
-        if not self._options.dry_run:
-            self._settle_folders()
         verified = self._verify() if self._options.verify and not self._options.dry_run else 0
+        if not self._options.dry_run:
+            self._settle_folders()  # after verifying, which may have to open directories up
         tally = self._tally
         return RestoreReport(
             files_restored=tally.restored,
@@ -255,9 +288,8 @@ class _Restore:
                 items=added.restored + added.unchanged,
                 bytes=added.bytes_restored + added.bytes_unchanged,
             )
-            if self._on_change or self._options.verify:
-                for action, path, size in added.changes:
-                    self._changed(Action(action), path, size)
+            for action, path, size in added.changes:
+                self._changed(Action(action), path, size)
 
     def _changed(self, action: Action, path: bytes, size: int) -> None:
         if self._on_change:
@@ -276,8 +308,7 @@ class _Restore:
 
     def _plan(self, top: _Folder) -> Iterator[Message]:
         """Goes through the snapshot, makes its directories, and hands out what is in them."""
-        batch: list[tuple[bytes, BlobId, bool, bool]] = []
-        entries = size = paths = 0
+        batch = _Batch()
         waiting = [top]
         while waiting:
             folder = waiting.pop()
@@ -285,7 +316,8 @@ class _Restore:
                 folder.state = _State.BARRED
                 continue
             try:
-                nodes = self._repository.load_tree(folder.tree)
+                document = self._repository.load_blob(folder.tree, BlobKind.TREE)
+                nodes = decode_tree(document)
             except HoldfastError as error:
                 self._tally.fail(folder.path, error)
                 continue
@@ -293,21 +325,34 @@ class _Restore:
                 self._need(folder)
             elif self._options.delete:
                 self._find(folder)
-            yield from self._sort_out(folder, nodes, waiting)
+            simple = not any(map(stands_apart, nodes))
+            if folder.state is _State.UNMADE or not simple:
+                yield from self._sort_out(folder, nodes, waiting)
             if folder.state in {_State.UNMADE, _State.BARRED}:
                 continue
             if self._options.verify:
                 self._trees[folder.path] = folder.tree
-            batch.append((folder.path, folder.tree, folder.is_there, folder.state is _State.MADE))
-            entries += len(nodes)
-            size += sum(node.size for node in nodes if not is_large(node))
-            paths += len(folder.path)
-            if entries >= BATCH_ENTRIES or size >= BATCH_BYTES or paths >= BATCH_PATHS:
-                yield "fill", batch
-                batch = []
-                entries = size = paths = 0
-        if batch:
-            yield "fill", batch
+            batch.add(self._to_fill(folder, document, simple=simple), nodes)
+            if batch.is_full:
+                yield "fill", batch.folders
+                batch = _Batch()
+        if batch.folders:
+            yield "fill", batch.folders
+
+    def _to_fill(self, folder: _Folder, document: bytes, *, simple: bool) -> Folder:
+        fresh = folder.state is _State.MADE
+        own = b""
+        if fresh and simple and not self._options.verify:  # nobody opens it again
+            own = msgspec.msgpack.encode(folder.node)
+        folder.left_to_worker = 0 < len(own) <= MAX_TEXT
+        return Folder(
+            path=folder.path,
+            tree=folder.tree,
+            document=document if len(document) <= MAX_TEXT else b"",
+            exists=folder.is_there,
+            fresh=fresh,
+            own=own if folder.left_to_worker else b"",
+        )
 
     def _sort_out(
         self, folder: _Folder, nodes: list[Node], waiting: list[_Folder]
@@ -318,8 +363,8 @@ class _Restore:
         selection = self._options.selection
         inside: list[_Folder] = []
         for name, node, refusal in named(nodes):
-            together = is_linked(node) or is_large(node)
-            if node.type != "dir" and not together and folder.state is not _State.UNMADE:
+            apart = stands_apart(node)
+            if not apart and folder.state is not _State.UNMADE:
                 continue  # the worker that fills the directory sees to it
             path = join(folder.path, name)
             selected = not selection or selection.selects(path)
@@ -334,12 +379,12 @@ class _Restore:
             self._need(folder)
             if folder.state is _State.BARRED:
                 return
-            if refusal and together:
+            if refusal and apart:
                 self._tally.fail(path, refusal)
             elif is_linked(node):
                 twins = self._links.setdefault(_link_key(node), (folder.tree, []))
                 twins[1].append((path, folder))
-            elif together:
+            elif apart:
                 yield from self._large.begin(
                     folder.path,
                     name,
@@ -413,15 +458,14 @@ class _Restore:
         """Owners, modes, attributes and times, deepest first."""
         keep = self._options.overwrite is Overwrite.NEVER
         for folder in reversed(self._folders):
-            if folder.state is not _State.MADE and (keep or not folder.selected):
+            fresh = folder.state is _State.MADE
+            if folder.left_to_worker or (not fresh and (keep or not folder.selected)):
                 continue
             try:
                 entry = _entry(folder)
-                fresh = folder.state is _State.MADE
                 handle = Handle(self._destination.folder(folder.path))
                 if fresh or differs(handle, entry, self._rights):
-                    _, troubles = settle(handle, entry, self._rights, fresh=fresh)
-                    for trouble in troubles:
+                    for trouble in settle(handle, handle.stat(), entry, self._rights, fresh=fresh):
                         self._tally.fail(folder.path, trouble)
             except (OSError, HoldfastError) as error:
                 self._tally.fail(folder.path, error)

@@ -39,6 +39,8 @@ class Tally:
     """Entries whose owner could not be given, for lack of rights."""
     failures: list[tuple[bytes, str]] = field(default_factory=list)
     changes: list[tuple[str, bytes, int]] = field(default_factory=list)
+    listing: bool = True
+    """Whether anybody wants `changes`."""
 
     def note(self, action: Action, path: bytes, size: int = 0) -> None:
         if action is Action.UNCHANGED:
@@ -49,7 +51,8 @@ class Tally:
         else:
             self.restored += 1
             self.bytes_restored += size
-        self.changes.append((action.value, path, size))
+        if self.listing:
+            self.changes.append((action.value, path, size))
 
     def fail(self, path: bytes, error: OSError | HoldfastError | str) -> None:
         self.failures.append((path, explain(error)))
