@@ -480,3 +480,22 @@ def test_a_server_collects_only_from_where_its_policy_leads(project, api):
         with pytest.raises(FetchError, match="where requests may not go"):
             act()
     assert api.requests == []
+
+
+@pytest.mark.parametrize("verb", ["detect", "estimate"])
+def test_a_look_that_fails_says_that_nothing_changed(project, api, capsys, verb):
+    """Nothing was meant to be kept, so nothing is said to be."""
+    api.script("/items", server_error(404), forever=True)
+    assert holdfast(["api", verb, "-p", "demo"]) == 1
+    said = capsys.readouterr().err
+    assert "Nothing was stored or changed" in said
+    assert "is kept" not in said
+
+
+def test_old_scripts_may_say_profile(project, api, capsys):
+    """apibackuper's other name of --dry-run is taken and not shown."""
+    assert holdfast(["api", "run", "--profile", "-p", "demo"]) == 0
+    assert json.loads(capsys.readouterr().out)["mode"] == "full"
+    assert api.requests == []
+    holdfast(["api", "run", "--help"])
+    assert "profile" not in capsys.readouterr().out

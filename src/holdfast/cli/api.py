@@ -131,7 +131,10 @@ def run(
         bool, typer.Option("--restart", help="Do not go on with a run that was cut off.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", "--profile", help="Only tell what would be done.")
+        bool, typer.Option("--dry-run", help="Only tell what would be done.")
+    ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", hidden=True, help="The same, for old scripts.")
     ] = False,
     allow_empty: Annotated[
         bool, typer.Option("--allow-empty", help="An API without records is no failure.")
@@ -146,7 +149,7 @@ def run(
 
     project = load(projectpath, notes=True)
     out = output_of(json=json, quiet=quiet)
-    if dry_run:
+    if dry_run or profile:
         out.document(plan(project, mode))
         return
     run_and_report(

@@ -75,6 +75,20 @@ def test_addresses_that_differ_in_the_query_are_different_files(tmp_path, api):
     assert sorted(stored(project).values()) == list(range(10, 18))
 
 
+def test_a_key_in_root_url_is_in_no_name(tmp_path, api):
+    """What the project itself adds to addresses shows nowhere: in no name, no list, no evidence."""
+    project = project_of(
+        tmp_path, api, [{"file": 3}, {"file": 4}], fetch_mode="pattern",
+        root_url=f"{api.url}/docs/{{}}.bin?token=s3cret",
+    )  # fmt: skip
+    getfiles(project)
+    assert len(stored(project)) == 2
+    for path in tmp_path.rglob("*"):
+        assert "s3cret" not in path.name
+        if path.is_file() and "storage" in path.parts:
+            assert b"s3cret" not in path.read_bytes()
+
+
 def test_new_records_bring_new_files(tmp_path, api):
     """Only what is not there yet is fetched, and what came since is fetched."""
     project = project_of(tmp_path, api, [{"file": "/docs/1.bin"}, {"file": "/docs/1.bin"}])

@@ -17,6 +17,7 @@ import pytest
 from holdfast.core.errors import AuthError, ProjectBusyError, StorageFullError
 from holdfast.core.outcome import Outcome
 from holdfast.sources.restapi.collecting.run import run_project
+from holdfast.sources.restapi.giving.info import describe
 from holdfast.sources.restapi.kept import collector as collecting
 from holdfast.sources.restapi.kept.archive import open_archive
 from holdfast.sources.restapi.kept.collector import open_collector
@@ -94,6 +95,8 @@ def test_killed_rerun_leaves_the_archive_alone(api, workshop, ids):
     process.wait()
     assert project.place.pages.read_bytes() == before
     assert ids(project) == list(range(1, 101))
+    told = describe(project)["statistics"]["storage"]
+    assert (told["unfinished"], told["unfinished_run"]["pages"] > 0) == (True, True)
     run_project(project, "full")
     assert ids(project) == list(range(1, 2001))
 

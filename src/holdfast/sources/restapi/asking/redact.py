@@ -84,6 +84,11 @@ def public_url(url: str) -> str:
     return Redactor().url(url)
 
 
+def holds_secret(url: str) -> bool:
+    """Whether a parameter of an address sounds secret."""
+    return any(sensitive(name) for name, _ in parse_qsl(urlsplit(url).query))
+
+
 def sensitive(name: str) -> bool:
     """Whether a header or parameter of that name carries a secret."""
     return name.lower() not in _NEVER and _SENSITIVE.search(name) is not None

@@ -11,7 +11,7 @@ import asyncio
 import inspect
 import random
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,7 @@ from holdfast.sources.restapi.project.sections import DEFAULT_PARALLEL
 from holdfast.sources.restapi.records.documents import as_json
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
     from pathlib import Path
 
     from holdfast.net.egress import Egress
@@ -429,6 +429,17 @@ async def open_session(
             client, credentials, redactor, limits=limits_of(project), retrying=retrying_of(project),
             most=most, trusted=trusted_origins(project), log=log, say=say,
         )  # fmt: skip
+
+
+@contextmanager
+def only_looking() -> Iterator[None]:
+    """Says with a failure that nothing was collected, where that was not meant either."""
+    try:
+        yield
+    except FetchError as error:
+        if error.advice == FetchError.remedy:
+            error.advice = "Nothing was stored or changed. Check the address and try again."
+        raise
 
 
 def _progress(path: Path, meta: Path) -> tuple[int, str]:

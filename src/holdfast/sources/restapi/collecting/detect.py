@@ -18,7 +18,13 @@ from holdfast.sources.restapi.asking.request import (
     draft_request,
     read_side_files,
 )
-from holdfast.sources.restapi.asking.session import Answer, Session, Wanting, open_session
+from holdfast.sources.restapi.asking.session import (
+    Answer,
+    Session,
+    Wanting,
+    only_looking,
+    open_session,
+)
 from holdfast.sources.restapi.records.documents import parse, value_at
 
 if TYPE_CHECKING:
@@ -66,7 +72,8 @@ def detect_project(
         FetchError: the API does not answer.
         AnswerError: it answers with something that is not JSON.
     """
-    return asyncio.run(_detect(project, read_side_files(project), say=say, egress=egress))
+    with only_looking():
+        return asyncio.run(_detect(project, read_side_files(project), say=say, egress=egress))
 
 
 async def _detect(

@@ -17,7 +17,7 @@ from holdfast.sources.restapi.asking.request import (
     read_side_files,
 )
 from holdfast.sources.restapi.asking.scripts import Script
-from holdfast.sources.restapi.asking.session import open_session
+from holdfast.sources.restapi.asking.session import only_looking, open_session
 from holdfast.sources.restapi.project.sections import DEFAULT_PARALLEL
 from holdfast.sources.restapi.records.documents import as_json
 
@@ -77,7 +77,8 @@ def estimate_project(
     Raises:
         FetchError: it cannot be had.
     """
-    answer, page = asyncio.run(_fetch_first(project, say=say, egress=egress))
+    with only_looking():
+        answer, page = asyncio.run(_fetch_first(project, say=say, egress=egress))
     count = len(page.records)
     limit = project.params.page_size_limit
     total = page.total

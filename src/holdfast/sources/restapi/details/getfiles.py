@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from holdfast.core.errors import FetchError, ProjectError
 from holdfast.core.progress import Silence
 from holdfast.net.egress import OWN_MACHINE
+from holdfast.sources.restapi.asking.redact import holds_secret
 from holdfast.sources.restapi.asking.session import Request, open_session
 from holdfast.sources.restapi.details.keys import check_keys
 from holdfast.sources.restapi.details.misses import Miss, Misses, Patience
@@ -129,7 +130,7 @@ def _wanted(project: Project, files: Files, value: str) -> Wanted:
         url = joined(files.root_url, value, start)
     if files.storage_mode == "id":
         return Wanted(value, url, key_name(value, files.default_ext))
-    return Wanted(value, url, path_name(url))
+    return Wanted(value, url, path_name(url, secret=holds_secret(files.root_url)))
 
 
 @dataclass(slots=True)

@@ -150,12 +150,20 @@ def _measured(project: Project, archive: Archive) -> dict[str, Any]:
     pages = records = size = 0
     for run in archive.runs():
         counted, held, length = _count(project, archive, run)
-        runs.append(_told(run, pages=counted, records=held))
+        told = _told(run, pages=counted, records=held)
+        if grown := archive.grown_by(run):
+            told["grown_by"] = [
+                _told(part, pages=part.pages, records=part.records) for part in grown
+            ]
+        runs.append(told)
         if run.id == archive.base().id:
             pages, records, size = counted, held, length
+    waiting = archive.collecting()
+    cut_off = waiting and _told(waiting, pages=waiting.pages, records=waiting.records)
     return {
         "file_exists": not archive.unfinished,
-        "unfinished": archive.unfinished,
+        "unfinished": archive.unfinished or waiting is not None,
+        **({"unfinished_run": cut_off} if cut_off else {}),
         **({"ledger": "damaged"} if archive.lacks_ledger else {}),
         "total_files": pages,
         **_sizes(size),

@@ -25,6 +25,7 @@ from holdfast.sources.restapi.kept.ledger import (
     State,
     is_damaged,
     open_to_read,
+    with_sums,
 )
 from holdfast.sources.restapi.project.place import DAMAGE_REMEDY, PAGES, Place, damaged
 
@@ -178,6 +179,24 @@ class Archive:
     def current(self) -> list[Run]:
         """The base and the updates after it: what makes up the latest state, in order."""
         return [run for run, content in self._runs if content is self._contents[-1]]
+
+    def grown_by(self, run: Run) -> list[Run]:
+        """The incremental runs that are part of a full one by now, oldest first."""
+        content = next(content for known, content in self._runs if known.id == run.id)
+        if run.mode == UPDATE or content.ledger is None:
+            return []
+        parts = content.ledger.runs(content.label, state=State.PUBLISHED)
+        return [part for part in parts if part.mode != UPDATE and part.id != run.id]
+
+    def collecting(self) -> Run | None:
+        """A run that is at work, or was cut off, with the counts of what it has stored."""
+        if self._ledger is None:
+            return None
+        for run in reversed(self._ledger.runs(PAGES)):
+            if run.state is not State.PUBLISHED and self.place.partial(PAGES, run.id).exists():
+                counted = with_sums(run, self._ledger)
+                return counted if counted.pages else None
+        return None
 
     def pages(self, run: Run) -> Iterator[StoredPage]:
         """Every page of a run's listing in numeric order, unchanged ones of an update included;

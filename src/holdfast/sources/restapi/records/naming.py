@@ -53,9 +53,9 @@ def detail_name(key: str, *, page: int | None = None) -> str:
     return safe_name(key) + tail
 
 
-def path_name(url: str) -> str:
+def path_name(url: str, *, secret: bool = False) -> str:
     """A file's name after its address: the path, and what sets apart addresses that differ only in
-    the query.
+    the query. `secret`: the query holds one, which the name must not show.
     """
     parts = urlsplit(url)
     path = parts.path.lstrip("/")
@@ -63,7 +63,8 @@ def path_name(url: str) -> str:
         path += "index"
     if parts.query:
         stem, dot, suffix = path.rpartition(".")
-        mark = parts.query if _PLAIN_QUERY.match(parts.query) else _digest(parts.query)
+        plain = not secret and _PLAIN_QUERY.match(parts.query)
+        mark = parts.query if plain else _digest(parts.query)
         path = f"{stem}~{mark}.{suffix}" if dot and "/" not in suffix else f"{path}~{mark}"
     return safe_name(path)
 
