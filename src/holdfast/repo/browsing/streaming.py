@@ -45,9 +45,11 @@ MEMORY = 64 << 20
 """Bytes that all readers of a pool together may hold read ahead; beyond, each holds the one batch
 that it gives next.
 """
-_BATCH_BYTES = 1 << 20
+_BATCH_NEAR, _BATCH_FAR = 1 << 20, 4 << 20
 _BATCH_BLOBS = 256
-"""A batch ends with the blob that makes it so large. Most blobs are a batch by themselves."""
+"""A batch ends with the blob that makes it so large. Most blobs are a batch by themselves, unless
+each request takes its time.
+"""
 _GAP = 64 << 10
 _SPAN = 16 << 20
 """Blobs of a batch that lie that close together in a pack are read at once, that many bytes."""
@@ -81,6 +83,7 @@ class ReadPool:
         count = threads or (2 if properties.local else max(properties.connections, 2))
         self.repository = repository
         self.memory = memory
+        self.batch_bytes = _BATCH_NEAR if properties.local else _BATCH_FAR
         self._pool = ThreadPoolExecutor(count, "give-blobs")
         self._lock = threading.Lock()
         self._held = 0
@@ -300,7 +303,7 @@ class ReadAhead:
     def _fill(self) -> None:
         while not self._closed and len(self._ahead) < self._target:
             if self._planned is None:
-                self._planned = _plan(self._wanted)
+                self._planned = _plan(self._wanted, self._pool.batch_bytes)
             wanted, size = self._planned
             if not wanted or (self._ahead and not self._pool.has_room(size)):
                 return
@@ -308,14 +311,14 @@ class ReadAhead:
             self._planned = None
 
 
-def _plan(wanted: Iterator[Wanted]) -> tuple[list[Wanted], int]:
+def _plan(wanted: Iterator[Wanted], enough: int) -> tuple[list[Wanted], int]:
     """The next batch, and the bytes in it."""
     batch: list[Wanted] = []
     size = 0
     for each in wanted:
         batch.append(each)
         size += each.length
-        if size >= _BATCH_BYTES or len(batch) >= _BATCH_BLOBS:
+        if size >= enough or len(batch) >= _BATCH_BLOBS:
             break
     return batch, size
 
