@@ -88,21 +88,35 @@ class Root:
     back is the same pool again, and nothing here keeps it from being taken out.
     """
 
-    def __init__(self, path: Path, disk: Disk) -> None:
+    def __init__(self, path: Path, disk: Disk, *, above: Path | None = None) -> None:
+        """`above`: a folder that the root lies below without any link on the way. The path to it
+        may lead through links: an administrator named it.
+        """
         self.path = path
         self.disk = disk
+        self._start = above or path
+        self._way = path.relative_to(self._start).parts
+
+    def make(self) -> None:
+        """Makes the root where there is none, with the folders above it, each name durable."""
+        _make_way(self._start)
+        with self.folder((), make_root=True):
+            pass
 
     @contextmanager
-    def folder(self, parts: Sequence[str | bytes], *, create: bool = False) -> Iterator[int]:
-        """The descriptor of a folder below the root.
+    def folder(
+        self, parts: Sequence[str | bytes], *, create: bool = False, make_root: bool = False
+    ) -> Iterator[int]:
+        """The descriptor of a folder below the root. `create`: made where it is not there.
 
         Raises:
             OSError: it is not there, or something on the way is no directory (a link is none).
         """
-        here = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        here = os.open(self._start, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        steps = [*((name, make_root) for name in self._way), *((name, create) for name in parts)]
         try:
-            for name in parts:
-                below = self._step(here, name, create=create)
+            for name, made in steps:
+                below = self._step(here, name, create=made)
                 os.close(here)
                 here = below
             yield here
@@ -209,6 +223,19 @@ class Root:
                     self.disk.remove_folder(folder, parts[end - 1])
             except OSError:
                 return
+
+
+def _make_way(path: Path) -> None:
+    if path.is_dir():
+        return
+    _make_way(path.parent)
+    with suppress(FileExistsError):
+        path.mkdir(0o700)
+    above = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(above)
+    finally:
+        os.close(above)
 
 
 def look(folder: int, name: str | bytes) -> os.stat_result | None:

@@ -32,7 +32,7 @@ from holdfast.core.errors import (
     PathNotFoundError,
     RecordExistsError,
 )
-from holdfast.core.records import Face, Shape, Target
+from holdfast.core.records import Backup, Face, Shape, Target
 from holdfast.service.keeping.arriving import FolderFile, Sealed, Yard, discard
 from holdfast.service.keeping.arriving_tree import FolderTree
 from holdfast.service.keeping.committing import Committer
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from holdfast.core.records import Backup
+    from holdfast.core.progress import Progress
     from holdfast.service.keeping.contract import (
         Buffer,
         Incoming,
@@ -81,13 +81,20 @@ _TARGET_FACTS: Final = (
 
 class FolderKeeper:
     """One for each process and pool; safe for threads. `pool` is what the journal must say which
-    pool it is: another disk in its place is noticed. Nothing is read or made before the first use.
+    pool it is: another disk in its place is noticed. Nothing on the way from the folder `above` to
+    the root may be a link. Nothing is read or made before `prepare`.
     """
 
     def __init__(
-        self, root: Path, record: Recorder, *, pool: str, disk: Disk | None = None
+        self,
+        root: Path,
+        record: Recorder,
+        *,
+        pool: str,
+        above: Path | None = None,
+        disk: Disk | None = None,
     ) -> None:
-        self._root = Root(root, disk or Disk())
+        self._root = Root(root, disk or Disk(), above=above)
         self._journal = Journal(self._root)
         self._record = record
         self._pool = pool
@@ -106,7 +113,7 @@ class FolderKeeper:
         """
         with told(f"use {self._root.path}"):
             if create:
-                _make_way(self._root.path)
+                self._root.make()
                 self._journal.create(self._pool)
             with self._journal.locked():
                 self._check_pool()
@@ -501,11 +508,24 @@ class FolderKeeper:
 
     # --- what is there ----------------------------------------------------------------------------
 
-    def damaged_lines(self) -> list[int]:
-        """Numbers of lines of the journal that cannot be trusted."""
+    def problems(self, *, read_data: bool, progress: Progress) -> list[str]:
+        """What is missing, of another size or, with `read_data`, of other content than was kept."""
         with told(f"use {self._root.path}"):
-            self._journal.refresh()
-        return list(self._journal.damaged)
+            records = list(self._journal.records())
+        found = [f"line {number} of its journal is damaged" for number in self._journal.damaged]
+        progress.stage("looking at backups", items=len(records))
+        for record in records:
+            standing = self._journal.standing.get(record["uid"])
+            if standing is None:
+                continue  # deleted meanwhile
+            path = record["path"]
+            if not self._is_whole(standing.lies(record["uid"]), record):
+                found.append(f"{path}: it is gone, or was changed")
+            elif read_data:
+                verified = self.verify(_as_backup(record), lambda count: progress.add(bytes=count))
+                found += [f"{path}: {problem}" for problem in verified.damaged]
+            progress.add(items=1)
+        return found
 
     def size(self) -> int:
         """Bytes of content of all that is kept, the recycle bin with it."""
@@ -533,17 +553,14 @@ class FolderKeeper:
         self._committer.close()
 
 
-def _make_way(path: Path) -> None:
-    """Makes a folder with those above it, each name durable."""
-    if not path.is_dir():
-        _make_way(path.parent)
-        with suppress(FileExistsError):
-            path.mkdir(0o700)
-        above = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(above)
-        finally:
-            os.close(above)
+def pool_in(root: Path) -> str | None:
+    """Which pool a folder holds; None where it holds none."""
+    journal = Journal(Root(root, Disk()))
+    try:
+        journal.refresh()
+    except (OSError, HoldfastError):
+        return None
+    return journal.pool or None
 
 
 def _place_of(order: Order) -> str:
@@ -573,6 +590,21 @@ def _listed(member: Member) -> Listed:
         modified=member.mtime,
         mode=member.mode,
         link=os.fsdecode(member.target),
+    )
+
+
+def _as_backup(record: Record) -> Backup:
+    """As much of it as `verify` looks at."""
+    return Backup(
+        uid=record["uid"],
+        target_id=0,
+        pool_id=0,
+        path=record["path"],
+        name=record["name"],
+        size=record["size"],
+        sha256=record["sha256"],
+        created=record["received"],
+        received=record["received"],
     )
 
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from holdfast.core.ids import BlobId
     from holdfast.core.records import Backup
     from holdfast.repo.browsing.streaming import FileStream
+    from holdfast.repo.browsing.walk import Trees
     from holdfast.repo.format.tree import Node
     from holdfast.repo.repository import Repository
     from holdfast.repo.saving.intake import Kept as Stored
@@ -138,9 +139,9 @@ class RepositoryKeeper:
         return _Giving(open_node(self._readers, node), backup.received)
 
     def _only_file(self, tree: BlobId) -> Node:
-        nodes = self.repository.load_tree(tree)
+        nodes = self._readers.load_tree(tree)
         while len(nodes) == 1 and nodes[0].type == str(Kind.DIR):
-            nodes = self.repository.load_tree(subtree_of(nodes[0]))
+            nodes = self._readers.load_tree(subtree_of(nodes[0]))
         if len(nodes) != 1 or nodes[0].type != str(Kind.FILE):
             raise InvalidError("the backup has several files", remedy="Name one, or an archive.")
         return nodes[0]
@@ -151,7 +152,7 @@ class RepositoryKeeper:
         folder = folder_of(snapshot)
         if not folder:
             return snapshot.tree
-        found = resolve(self.repository, snapshot.tree, b"/" + os.fsencode(folder))
+        found = resolve(self._readers, snapshot.tree, b"/" + os.fsencode(folder))
         if found.tree is None:
             raise DamagedError(f"the snapshot of {backup.name} does not hold what it says")
         return found.tree
@@ -168,7 +169,7 @@ class RepositoryKeeper:
         return Made(make, modified=backup.received)
 
     def entries(self, backup: Backup) -> Iterator[Listed]:
-        for step in walk(self.repository, self._content_of(backup)):
+        for step in walk(self._readers, self._content_of(backup)):
             entry = step.node.entry()
             yield Listed(
                 path=os.fsdecode(step.path[1:]),
@@ -182,7 +183,7 @@ class RepositoryKeeper:
     def open_path(self, backup: Backup, path: str) -> Outgoing:
         wanted = b"/" + os.fsencode(path.strip("/"))
         tree = self._content_of(backup)
-        found = resolve(self.repository, tree, wanted)
+        found = resolve(self._readers, tree, wanted)
         if found.node is None or found.node.type != str(Kind.FILE):
             raise PathNotFoundError(f"the backup has no file {path!r}")
         return _Giving(open_file(self._readers, tree, wanted), found.node.entry().mtime)
@@ -210,7 +211,7 @@ class RepositoryKeeper:
         is enough: it can be read.
         """
         self.repository.refresh_index()
-        proof = _Proof(self.repository, progress)
+        proof = _Proof(self.repository, self._readers, progress)
         try:
             tree = self._content_of(backup)
         except (DamagedError, UnreadableError, StoreError, PathNotFoundError) as error:
@@ -375,8 +376,11 @@ class _Giving:
 class _Proof:
     """One reading of all that a tree names."""
 
-    def __init__(self, repository: Repository, progress: Callable[[int], None]) -> None:
+    def __init__(
+        self, repository: Repository, trees: Trees, progress: Callable[[int], None]
+    ) -> None:
         self._repository = repository
+        self._trees = trees
         self._reader = BlobReader(repository)
         self._progress = progress
         self._bytes = 0
@@ -387,7 +391,7 @@ class _Proof:
             self._damaged.append(f"{os.fsdecode(path)}: {error.message}")
 
         try:
-            for step in walk(self._repository, tree, unreadable=unreadable):
+            for step in walk(self._trees, tree, unreadable=unreadable):
                 self._read(step.path, step.node)
         finally:
             self._reader.close()
@@ -413,8 +417,7 @@ class _Proof:
             return len(self._reader.read(blob))
         except UnreadableError:
             # A prune may have moved it since the index was looked at.
-            if not self._repository.refresh_index():
-                raise
+            self._repository.refresh_index()
             self._reader.close()
             self._reader = BlobReader(self._repository)
             return len(self._reader.read(blob))

@@ -1,0 +1,1 @@
+"""What pools stand on: places, the repositories in them, and their upkeep."""
