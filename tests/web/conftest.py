@@ -53,12 +53,13 @@ class Server:
             "serve", "--data", str(self.data), "--listen", self.main.partition("//")[2],
             "--restbackup-listen", self.restbackup.partition("//")[2],
         ]  # fmt: skip
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "holdfast", *arguments],
-            env=os.environ | self.environment,
-            stderr=(self.data / "serve.err").open("ab"),
-            stdout=subprocess.DEVNULL,
-        )
+        with (self.data / "serve.err").open("ab") as said:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "holdfast", *arguments],
+                env=os.environ | self.environment,
+                stderr=said,
+                stdout=subprocess.DEVNULL,
+            )
         self.wait_until_up()
 
     def wait_until_up(self, seconds: float = 60) -> None:
