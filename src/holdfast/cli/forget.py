@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from holdfast.cli import options, prune, repository
+from holdfast.cli import options, prune, repository, stopping
 from holdfast.cli import settings as settings_of
 from holdfast.cli.output import Output
 from holdfast.cli.progress import Meter
@@ -212,19 +212,24 @@ def _carry_out(
             prune.tell(output, report, dry_run=True)
         return
     lock = lock_to_forget(opened, wait=parse_duration(settings.retry_lock), on_wait=output.note)
-    try:
-        with Meter(output) as meter:
-            removed = forget_snapshots(opened, going, lock=lock, progress=meter)
-        output.said(f"forgot {len(removed)} snapshots")
-        if freeing and lock is None:  # there is room for a lock now
-            lock = lock_to_forget(opened, on_wait=output.note)
-        if freeing:
-            with Meter(output) as meter:
-                report = free_space(opened, freeing, lock=lock, progress=meter)
-            prune.tell(output, report, dry_run=False)
-    finally:
+
+    def let_go() -> None:
         if lock is not None:
             lock.release()
+
+    with stopping.letting_go(let_go):
+        try:
+            with Meter(output) as meter:
+                removed = forget_snapshots(opened, going, lock=lock, progress=meter)
+            output.said(f"forgot {len(removed)} snapshots")
+            if freeing and lock is None:  # there is room for a lock now
+                lock = lock_to_forget(opened, on_wait=output.note)
+            if freeing:
+                with Meter(output) as meter:
+                    report = free_space(opened, freeing, lock=lock, progress=meter)
+                prune.tell(output, report, dry_run=False)
+        finally:
+            let_go()
 
 
 def _tell_named(output: Output, going: Sequence["ObjectId"], *, dry_run: bool) -> None:

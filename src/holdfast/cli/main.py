@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 from typing import Any, NoReturn
 
 _COMPLETE = "_HOLDFAST_COMPLETE"
@@ -19,26 +18,26 @@ def main() -> NoReturn:
 
         sys.stdout.write(f"holdfast {__version__}\n")
         sys.exit(0)
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _interrupt)
-    code = run(sys.argv[1:])
+    from holdfast.cli import stopping
+    from holdfast.core.errors import InterruptedByUserError
+
+    code = InterruptedByUserError.exit_code
     try:
-        sys.stdout.flush()
+        stopping.listen()
+        code = run(sys.argv[1:])
+        stopping.end(code)
+    except KeyboardInterrupt:  # it came between two of these
+        stopping.end(code)
     except BrokenPipeError:
         _die_of_broken_pipe()
-    sys.exit(code)
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def run(arguments: Sequence[str]) -> int:
     """Runs one command line; its exit code. Nothing is raised."""
     from holdfast.cli.output import report_error
+    from holdfast.cli.stopping import report_interruption
     from holdfast.core.errors import HoldfastError, InterruptedByUserError
+    from holdfast.core.stopping import requested
 
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # file names need not be UTF-8
@@ -47,10 +46,13 @@ def run(arguments: Sequence[str]) -> int:
     try:
         return _invoke(list(arguments))
     except HoldfastError as error:
+        if requested():  # whatever failed by it
+            report_interruption(json=json)
+            return InterruptedByUserError.exit_code
         report_error(error, json=json)
         return error.exit_code
     except KeyboardInterrupt:
-        report_error(InterruptedByUserError("interrupted"), json=json)
+        report_interruption(json=json)
         return InterruptedByUserError.exit_code
     except BrokenPipeError:
         _die_of_broken_pipe()

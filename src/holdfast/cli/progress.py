@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
+from holdfast.cli.stopping import speaking
 from holdfast.core.units import format_duration, format_size
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ class Display:
         self._drawing = _forks_wait_for()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._spoken_through = ExitStack()
 
     def __enter__(self) -> Self:
         return self
@@ -75,10 +78,13 @@ class Display:
         if self._live is not None:
             self._live.stop()
             self._live = None
+        self._spoken_through.close()
 
     def wake(self) -> None:
         """Begins to show; again is well, and cheap."""
         if self._wanted and self._thread is None:
+            if self._terminal:
+                self._spoken_through.enter_context(speaking(self.say))
             self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
             self._thread.start()
 

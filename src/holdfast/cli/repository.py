@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from holdfast.cli import stopping
 from holdfast.cli.cache import default_root, remove_old
 from holdfast.cli.output import Output
 from holdfast.cli.password import read_password
@@ -72,6 +73,8 @@ def open_place(settings: Settings, output: Output, *, first: bool = True) -> "St
     fails in the midst of work is given a quarter of an hour.
     """
     from holdfast.store.locate import open_store
+
+    stopping.hear(output)
 
     def tell(retry: "Retry") -> None:
         output.note(f"{retry.error.message}; trying again in {retry.wait:.0f} s ({retry.what})")
@@ -196,17 +199,18 @@ def locked(
         wait=wait,
         on_wait=output.note,
     )
-    try:
-        if refreshing:
-            with lock.refreshing():
+    with stopping.letting_go(lock.release):
+        try:
+            if refreshing:
+                with lock.refreshing():
+                    yield lock
+            else:
                 yield lock
-        else:
-            yield lock
-    except BaseException:
-        with suppress(HoldfastError):  # the error that is under way tells more
-            lock.release()
-        raise
-    lock.release()
+        except BaseException:
+            with suppress(HoldfastError):  # the error that is under way tells more
+                lock.release()
+            raise
+        lock.release()
 
 
 def readable_snapshots(repository: "Repository", output: Output) -> "list[Snapshot]":

@@ -53,7 +53,8 @@ class Totals:
 def _count_and_exit(source: FileSource, write: int) -> None:
     """The child's whole life."""
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        signal.set_wakeup_fd(-1)  # what the parent does about signals is not for this process
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         os.nice(5)
         os.write(write, _WIRE.pack(*estimate(source)))

@@ -8,6 +8,8 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
+from holdfast.core import stopping
+
 
 class Clock(Protocol):
     def now(self) -> int:
@@ -18,7 +20,9 @@ class Clock(Protocol):
         """Seconds that only grow; for durations."""
         ...
 
-    def sleep(self, seconds: float) -> None: ...
+    def sleep(self, seconds: float) -> None:
+        """Raises InterruptedByUserError where the process is to end."""
+        ...
 
 
 class SystemClock:
@@ -29,4 +33,4 @@ class SystemClock:
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
+        stopping.pause(seconds)

@@ -347,6 +347,10 @@ def acquire(
             if exclusive:
                 wish = _keep_wishing(objects, clock, wish)
             clock.sleep(_POLL)
+    except BaseException:
+        if mine is not None:
+            mine.release()
+        raise
     finally:
         if wish is not None:
             wish.release()

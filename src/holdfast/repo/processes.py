@@ -1,7 +1,8 @@
 """Worker processes: forked from a process that has no threads yet, each at the end of a pipe.
 
-A worker ignores the terminal's signals; it ends when its pipe does, so it never outlives whoever
-started it. Messages are tuples of plain values (marshal), an error travels as itself (pickle).
+A worker ignores the terminal's signals; it ends when its pipe does, once it has done the piece of
+work it is at, and at once when it is told to (`stop_workers`). Messages are tuples of plain values
+(marshal), an error travels as itself (pickle).
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import WorkerDiedError
+from holdfast.store.directory import drop_unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import FrameType
 
 Message = tuple[Any, ...]
 """A word that says what it is, then plain values: numbers, strings, bytes, tuples and lists of
@@ -28,6 +31,11 @@ them.
 
 _PLAIN, _ERROR = b"m", b"e"
 _SOCKET_BUFFER = 1 << 20
+_STOP = getattr(signal, "SIGUSR1", signal.SIGTERM)
+"""No terminal and no service manager sends it, so that a worker stops only when its parent does."""
+
+_running: set[int] = set()
+"""Process numbers of this process's workers."""
 
 
 class Line:
@@ -86,6 +94,7 @@ class Worker(Line):
             os.waitpid(self.pid, 0)
         except ChildProcessError:
             pass
+        _running.discard(self.pid)
 
 
 def _pipe() -> tuple[Connection, Connection]:
@@ -117,19 +126,54 @@ def fork_workers(count: int, serve: Callable[[Line], None]) -> list[Worker]:
                 worker.close()
             _run(serve, Line(theirs))
         theirs.close()
+        _running.add(pid)
         workers.append(Worker(pid, ours))
     gc.unfreeze()
     return workers
 
 
-def _run(serve: Callable[[Line], None], line: Line) -> None:
-    """The whole life of a worker; never returns."""
+def stop_workers() -> None:
+    """Has the workers end now, in the midst of whatever they do; safe for threads."""
+    _signal_all(_STOP)
+
+
+def kill_workers() -> None:
+    """For workers that do not stop."""
+    _signal_all(signal.SIGKILL)
+
+
+def _signal_all(number: int) -> None:
+    for pid in tuple(_running):
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue  # it has ended by itself
+
+
+class _Stopped(BaseException):
+    """This worker was told to stop."""
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise _Stopped
+
+
+def _listen_to_parent() -> None:
+    """What the parent does about signals is not for a worker."""
+    signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(_STOP, _stop)
+    _running.clear()
+
+
+def _run(serve: Callable[[Line], None], line: Line) -> None:
+    """The whole life of a worker; never returns."""
     status = 0
     try:
+        _listen_to_parent()
         serve(line)
-    except (EOFError, ConnectionError):
+    except (EOFError, ConnectionError, _Stopped):
         pass  # the parent is gone, or wants us to go
     except BaseException as error:  # noqa: BLE001  the boundary of this process: the parent raises it
         status = 1
@@ -138,6 +182,7 @@ def _run(serve: Callable[[Line], None], line: Line) -> None:
         except OSError:
             pass
     finally:
+        drop_unfinished()
         os._exit(status)
 
 

@@ -45,6 +45,20 @@ _NO_LINKS: Final = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}
 _UNMOUNTED: Final = "The folder is gone. If it lies on a disk of its own: is that mounted?"
 _NANOSECONDS: Final = 1_000_000_000
 
+_unfinished: set[str] = set()
+"""Temporary files that this process is writing."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unfinished.clear)
+
+
+def drop_unfinished() -> None:
+    """Removes the temporary files of puts under way, for a process that is about to end without
+    waiting for them.
+    """
+    for path in tuple(_unfinished):
+        with suppress(OSError):
+            os.unlink(path)
+
 
 class _OpenFile:
     """Closes with its last user: no reader ever finds its descriptor taken by another file."""
@@ -117,12 +131,14 @@ class DirectoryStore:
                 taken = True
             else:
                 temporary = f"{folder}/.holdfast-{os.urandom(8).hex()}.tmp"
+                _unfinished.add(temporary)
                 try:
                     self._write(temporary, memoryview(data).cast("B"))
                     taken = not self._give_name(temporary, path)
                 finally:
                     with suppress(OSError):  # `sweep` takes what stays
                         self._files.unlink(temporary)
+                    _unfinished.discard(temporary)
             # Also where the name is taken: its finder relies on it as on a put of their own.
             self._files.sync_folder(folder)
         if taken:
