@@ -25,7 +25,7 @@ from measure import Sample, median, paired_ratio, run, spread
 
 HOLDFAST = str(Path(sys.executable).with_name("holdfast"))
 PASSWORD = "benchmark"
-GROUPS = ("tree", "one", "prune", "borg")
+GROUPS = ("tree", "one", "restore", "prune", "borg")
 
 Results = dict[str, dict[str, list[Sample]]]
 
@@ -115,7 +115,7 @@ def disk_usage(folder: Path) -> int:
 
 
 def backups(bench: Bench, name: str, source: Path, number: int, *, borg: bool) -> dict[str, Path]:
-    """First backup, unchanged, 1 % changed, check, restore: one round of one kind of data."""
+    """First backup, unchanged, 1 % changed, check: one round of one kind of data."""
     repositories = {tool: bench.work / f"{name}-{tool}-{number}" for tool in TOOLS}
     for tool, command in TOOLS.items():
         bench.quietly(command(repositories[tool], "init"))
@@ -134,27 +134,34 @@ def backups(bench: Bench, name: str, source: Path, number: int, *, borg: bool) -
     bench.pair(f"{name}: 1 % changed", number, again)
     every = {tool: TOOLS[tool](repositories[tool], "check", "--read-data") for tool in TOOLS}
     bench.pair(f"{name}: check all data", number, every)
-    targets = {tool: bench.work / f"{name}-restored-{tool}-{number}" for tool in TOOLS}
-    restore = {
-        tool: TOOLS[tool](repositories[tool], "restore", "latest", "--target", str(targets[tool]))
-        for tool in TOOLS
-    }
-    bench.pair(f"{name}: restore", number, restore)
-    bench.finished += targets.values()
     return repositories
 
 
-def small_restore(bench: Bench, source: Path, number: int) -> None:
-    """The small files alone, into a fresh directory."""
-    commands = {}
-    for tool, command in TOOLS.items():
-        repository = bench.work / f"small-{tool}"
-        if number == 0:
-            bench.quietly(command(repository, "init"))
-            bench.quietly(command(repository, "backup", *(str(d) for d in source.glob("d*"))))
-        target = bench.work / f"small-restored-{tool}-{number}"
-        commands[tool] = command(repository, "restore", "latest", "--target", str(target))
-    bench.pair("small files: restore", number, commands)
+def restores(bench: Bench, files: int) -> None:
+    """The same repositories by each tool, into fresh directories: one large file, the mixed tree,
+    and its small files alone.
+    """
+    tree, one = bench.work / "restore-tree", bench.work / "restore-one"
+    trees.mixed_tree(tree, files=files)
+    one.mkdir()
+    trees.random_file(one / "large.bin", 1 << 30)
+    sources = {"one": [one], "tree": [tree], "small-files": sorted(tree.glob("d*"))}
+    repositories = {name: bench.work / f"restore-{name}-repository" for name in sources}
+    for name, repository in repositories.items():
+        bench.quietly(holdfast(repository, "init"))
+        bench.quietly(holdfast(repository, "backup", *map(str, sources[name])))
+        bench.quietly(restic(repository, "ls", "latest"))  # its cache, as if it had backed up
+    for number in range(bench.rounds):
+        print(f"restore, round {number + 1}, load {os.getloadavg()[0]:.1f}")
+        for name, repository in repositories.items():
+            targets = {tool: bench.work / f"restored-{name}-{tool}-{number}" for tool in TOOLS}
+            commands = {
+                tool: TOOLS[tool](repository, "restore", "latest", "--target", str(target))
+                for tool, target in targets.items()
+            }
+            bench.pair(f"{name}: restore", number, commands)
+            bench.finished += targets.values()
+        bench.make_room()
 
 
 def short_reads(bench: Bench, source: Path, repositories: dict[str, Path], number: int) -> None:
@@ -249,7 +256,6 @@ def main() -> None:
                 print(f"tree, round {number + 1}, load {os.getloadavg()[0]:.1f}")
                 repositories = backups(bench, "tree", source, number, borg="borg" in chosen.only)
                 short_reads(bench, source, repositories, number)
-                small_restore(bench, source, number)
                 bench.finished += [*repositories.values(), work / f"tree-borg-{number}"]
                 bench.make_room()
         if "one" in chosen.only:
@@ -261,6 +267,8 @@ def main() -> None:
                 repositories = backups(bench, "one", source, number, borg="borg" in chosen.only)
                 bench.finished += [*repositories.values(), work / f"one-borg-{number}"]
                 bench.make_room()
+        if "restore" in chosen.only:
+            restores(bench, chosen.files)
         if "prune" in chosen.only:
             prunes(bench)
         print(report(bench))
