@@ -152,8 +152,8 @@ def _address(s3: Json) -> str:
 def _credentials(s3: Json) -> dict[str, str]:
     secret = s3["secret"]
     return {
-        "access_key_id": str(s3["accessKey"]),
-        "secret_access_key": secret.reveal() if isinstance(secret, Secret) else str(secret),
+        "access_key": str(s3["accessKey"]),
+        "secret_key": secret.reveal() if isinstance(secret, Secret) else str(secret),
         "region": str(s3["region"]),
     }
 

@@ -43,6 +43,7 @@ from holdfast.service.pooling.places import (
 )
 from holdfast.service.pooling.upkeep import Alarm
 from holdfast.service.pooling.vaults import KitEntry, Vaults
+from holdfast.store.probe import Verdict, probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -249,6 +250,30 @@ class Pools:
             return upkeep.problems_of(repository, read_data=read_data, progress=progress)
 
     # --- for the rest of `service` ----------------------------------------------------------------
+
+    def named(self, name: str) -> Pool:
+        """Raises RecordNotFoundError."""
+        return self._named(SERVER, Verb.POOL_LIST, name)
+
+    def try_out(self, address: str, credentials: Mapping[str, str]) -> None:
+        """Writes, reads and removes small objects at an address that is no pool yet.
+
+        Raises:
+            InvalidError, EgressDeniedError, StoreError: it is not fit for backups.
+        """
+        clean, carried = checked(address)
+        options: Json = {}
+        if credentials or carried:
+            sealed = seal_credentials(self.ground, "", {**carried, **credentials})
+            options = {CREDENTIALS: sealed}
+        store = store_at(self.ground, Pool(name="", locations=[clean], options=options), clean)
+        try:
+            store.create()
+            bad = [each for each in probe(store) if each.verdict is Verdict.BAD]
+        finally:
+            store.close()
+        if bad:
+            raise StoreError(f"{clean} is not fit for backups: {bad[0].message}")
 
     def default(self) -> Pool:
         """The first repository pool.
