@@ -462,7 +462,9 @@ class Backups:
             replaces=None if keep_first else backup.id,
         )
         first = self._pools.keeper(backup)
-        future = flow_over(first, backup, self._pools.keeper(pool), order, target.shape, watch)
+        future = flow_over(
+            first, backup, self._pools.keeper(pool), order, shape=target.shape, watch=watch
+        )
         future.result()
         if not keep_first:
             first.delete(backup)

@@ -27,6 +27,7 @@ def flow_over(
     backup: Backup,
     second: Keeper,
     order: Order,
+    *,
     shape: Shape,
     watch: Callable[[int], None],
 ) -> Future[Kept]:
