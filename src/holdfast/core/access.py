@@ -81,7 +81,8 @@ API_KEY_RIGHTS = frozenset(
     {
         Verb.BACKUP_LIST, Verb.BACKUP_READ, Verb.BACKUP_CREATE, Verb.BACKUP_CHANGE,
         Verb.BACKUP_DELETE, Verb.TARGET_LIST, Verb.TARGET_CHANGE, Verb.TARGET_DELETE,
-        Verb.POOL_LIST, Verb.TASK_LIST, Verb.TASK_CONTROL, Verb.SETTING_READ, Verb.METRICS_READ,
+        Verb.POOL_LIST, Verb.PLAN_LIST, Verb.TASK_LIST, Verb.TASK_CONTROL, Verb.SETTING_READ,
+        Verb.METRICS_READ,
     }
 )  # fmt: skip
 """The one key of the Backup-chan face."""

@@ -66,6 +66,7 @@ def serve(folder: Path, config: Path | None, options: WebOptions) -> int:
     service = open_service(folder, config)
     try:
         service.backups.reconcile()
+        service.plans.ensure_housekeeping()
         return asyncio.run(_serve(service, folder, options))
     finally:
         service.close()
