@@ -118,6 +118,48 @@ def test_from_nothing_to_an_archive(project, capsys):
     assert "total_records: 95" in capsys.readouterr().out
 
 
+STYLES = {
+    "page": "", "skip": "", "range": "?from=0&to=20", "cursor": "", "cursor-header": "",
+    "link": "", "next-url": "", "since-id": "?since_id=0",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["yaml", "ini"])
+@pytest.mark.parametrize("style", STYLES)
+def test_what_detect_writes_is_enough(api, here, capsys, style, form):
+    """The first steps of the guide, for every way of paging: create, detect, run, and all is
+    there.
+    """
+    api.listings["/way"] = Listing([{"id": number} for number in range(1, 96)], style=style)
+    url = f"{api.url}/way{STYLES[style]}"
+    if form == "ini":
+        (here / "demo").mkdir()
+        (here / "demo" / "apibackuper.cfg").write_text(
+            f"[settings]\nname = x\n[project]\nurl = {url}\nhttp_mode = GET\niterate_by = page\n"
+            "[params]\npage_size_limit = 100 ; a guess\n[data]\n[storage]\nstorage_type = zip\n"
+        )
+    else:
+        holdfast(["api", "create", "demo", "--url", url])
+    assert holdfast(["api", "detect", "-p", "demo", "--write-config"]) == 0
+    assert holdfast(["api", "validate-config", "-p", "demo"]) == 0
+    assert holdfast(["api", "run", "-p", "demo"]) == 0
+    capsys.readouterr()
+    assert holdfast(["api", "export", "-", "-p", "demo"]) == 0
+    ids = [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()]
+    assert ids == list(range(1, 96))
+
+
+def test_detect_leaves_what_a_person_has_settled(api, here):
+    """A way of paging that is set up is not replaced by another that was found."""
+    holdfast(["api", "create", "demo", "--url", f"{api.url}/items", "-k", "p", "-s", "7"])
+    holdfast(["api", "create", "skips", "--url", f"{api.url}/items", "-b", "skip"])
+    for name, kept in (("demo", ["page_size_limit: 7", "iterate_by: page"]),
+                       ("skips", ["iterate_by: skip", "page_size_limit: 100"])):  # fmt: skip
+        holdfast(["api", "detect", "-p", name, "--write-config"])
+        text = (here / name / "apibackuper.yaml").read_text()
+        assert all(line in text for line in kept)
+
+
 def test_info_before_any_run(project, capsys):
     """A fresh project is described, not a traceback."""
     assert holdfast(["api", "info", "--json", "-p", str(project)]) == 0

@@ -118,7 +118,7 @@ def test_times(api):
 
 def test_nobody_there():
     """Refused connections and unknown names are sentences."""
-    with pytest.raises(UnreachableError, match="cannot be reached"):
+    with pytest.raises(UnreachableError, match="cannot be reached: Connection refused"):
         send("http://127.0.0.1:9/x")
     with pytest.raises(UnreachableError, match="cannot be reached"):
         send("http://no-such-host.invalid/x")
@@ -177,10 +177,18 @@ def test_an_untrusted_certificate(tls):
     port, bundle = tls
     with pytest.raises(TlsError, match="SSL certificate verification failed for URL") as caught:
         send(f"https://localhost:{port}/x")
+    assert "The reason: self-signed certificate" in caught.value.message
     assert "'verify_ssl = False'" in caught.value.advice
     assert "trusted certificate bundle" in caught.value.advice
     assert send(f"https://localhost:{port}/x", verify=False).status == 200
     assert send(f"https://localhost:{port}/x", verify=bundle).status == 200
+
+
+def test_a_certificate_for_another_name(tls):
+    """What is wrong with it is told, since a bundle does not help here."""
+    port, bundle = tls
+    with pytest.raises(TlsError, match="certificate is not valid for '127"):
+        send(f"https://127.0.0.1:{port}/x", verify=bundle)
 
 
 def test_a_bundle_that_is_none(tmp_path):

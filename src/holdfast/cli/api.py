@@ -204,7 +204,7 @@ def detect(
         found = {**detection.found}
         if url:
             found["project"] = {"url": url, **found.get("project", {})}
-        names = amend_project(folder_of(projectpath), found)
+        names = amend_project(folder_of(projectpath), found, replacing=detection.replaces)
         out.said(f"written: {', '.join(names)}" if names else "nothing was missing")
 
 

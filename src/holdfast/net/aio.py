@@ -5,6 +5,7 @@ explains its failures.
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import time
 from contextlib import asynccontextmanager
@@ -143,7 +144,7 @@ class AsyncClient:
         begun = time.monotonic()
         async with self._answer(call, times=self._timeout) as answer:
             body = await self._whole(answer)
-            headers = tuple((name, value) for name, value in answer.headers.items())
+            headers = _plain(answer.headers.items())
             return Reply(
                 status=answer.status, url=str(answer.url), headers=headers, body=body,
                 elapsed=time.monotonic() - begun,
@@ -161,7 +162,7 @@ class AsyncClient:
             total=None, sock_connect=self._timeout.sock_connect, sock_read=self._timeout.sock_read
         )
         async with self._answer(call, times=patient) as answer:
-            headers = tuple((name, value) for name, value in answer.headers.items())
+            headers = _plain(answer.headers.items())
             head = Reply(
                 status=answer.status, url=str(answer.url), headers=headers, body=b"",
                 elapsed=time.monotonic() - begun,
@@ -320,7 +321,7 @@ def explained(error: Exception, url: str) -> FetchError:
         tls and "CERTIFICATE_VERIFY_FAILED" in str(error)
     ):
         return TlsError(
-            f"SSL certificate verification failed for URL {place}.",
+            f"SSL certificate verification failed for URL {place}.{_reason_of(error)}",
             remedy="Update the project configuration [request] section to set 'verify_ssl = False'"
             " or provide a path to a trusted certificate bundle.",
         )
@@ -339,11 +340,26 @@ def explained(error: Exception, url: str) -> FetchError:
             f"the proxy refused to reach {place}: {error.status} {error.message}"
         )
     if isinstance(error, aiohttp.ClientConnectorError):
-        reason = error.os_error.strerror or str(error.os_error)
+        cause = error.os_error
+        number = cause.errno or 0
+        # resolvers have negative numbers, and words, of their own
+        reason = os.strerror(number) if number > 0 else cause.strerror or str(cause)
         return UnreachableError(f"{place} cannot be reached: {reason}")
     if isinstance(error, (aiohttp.ServerDisconnectedError, OSError)):
         return UnreachableError(f"{place} closed the connection")
     return UnreachableError(f"{place} did not answer properly: {error}")
+
+
+def _plain(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """The library's names are text that equals other text, and that nothing else can write down."""
+    return tuple((str(name), value) for name, value in headers)
+
+
+def _reason_of(error: Exception) -> str:
+    """What is wrong with a certificate, where that is known."""
+    inner = getattr(error, "certificate_error", error)
+    reason = getattr(inner, "verify_message", "")
+    return f" The reason: {reason.rstrip('.')}." if reason else ""
 
 
 def shown(url: str) -> str:

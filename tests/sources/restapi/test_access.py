@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -247,3 +250,37 @@ def test_redactor():
         ["X", "***"],
     ]
     assert redactor.body(b"{}") == b"{}"
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc")
+def test_no_secret_is_in_the_process_list(api, workshop):
+    """However a secret is given, no command line of the run, its scripts or its commands has it,
+    and none of them passes it on in its environment.
+    """
+    api.latency = 0.03
+    serve(api, 400)
+    api.guard = Guard("bearer", "from-a-command-1")
+    workshop.folder.mkdir(parents=True)
+    (workshop.folder / "give.py").write_text("print('from-a-' + 'command-1')")
+    (workshop.folder / "hook.py").write_text("def hook(context):\n    return {}\n")
+    workshop.project(
+        auth={"type": "bearer", "token_command": f"{sys.executable} give.py"},
+        hooks={"before_request": "hook.py"},
+        side={"headers.json": {"X-Token": "s3cret-header"}, "params.json": {"key": "s3cret-param"}},
+        request={"proxies": {"https": "http://user:s3cret-proxy@127.0.0.1:1"}},
+    )
+    command = [sys.executable, "-m", "holdfast", "api", "run", "-q", "-p", str(workshop.folder)]
+    process = subprocess.Popen(command, start_new_session=True)
+    seen = set()
+    while process.poll() is None:
+        for found in Path("/proc").glob("[0-9]*"):
+            try:
+                if os.getsid(int(found.name)) == process.pid:
+                    seen.add((found / "cmdline").read_bytes())
+                    seen.add((found / "environ").read_bytes())
+            except OSError:
+                continue  # it has ended meanwhile
+        time.sleep(0.005)
+    assert process.returncode == 0
+    assert any(b"hook.py" in line for line in seen)
+    assert not any(b"s3cret" in line or b"from-a-command-1" in line for line in seen)

@@ -101,6 +101,18 @@ def test_a_chain_grows(api, workshop, ids, style):
     assert len(api.requests) <= 5
 
 
+@pytest.mark.parametrize("style", WAYS)
+def test_a_chain_without_news_changes_nothing(api, workshop, style):
+    """Its last page is looked at again, and the archive stays as it is."""
+    api.listings["/items"] = Listing(rows(45), style=style)
+    project = workshop.project(**WAYS[style])
+    run_project(project, "full")
+    before = project.place.pages.stat()
+    report = run_project(project, "incremental")
+    assert (report.outcome, report.records, report.published) == (Outcome.SUCCEEDED, 45, False)
+    assert project.place.pages.stat().st_mtime_ns == before.st_mtime_ns
+
+
 def test_time_windows(api, workshop, ids):
     """Each window is asked for, page by page, up to the end that was named."""
     api.listings["/items"] = Listing(rows(56), style="window", total=None)

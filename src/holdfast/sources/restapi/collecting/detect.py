@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 _GUESSES = (("page", "page"), ("skip", "offset"), ("skip", "skip"))
 """Tried when nothing tells how to go on."""
 _DEFAULT_SIZE = 100
+_LED_BY = {
+    "data_key", "total_number_key", "pages_number_key", "next_url_key", "next_cursor_key",
+    "next_cursor_header", "has_more_key",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ class Detection:
     test_read: str
     proved: bool
     """The second page really was another one."""
+    replaces: frozenset[str] = frozenset()
+    """Keys of the project, as section.key, that say nothing yet of how it pages."""
 
     def lines(self) -> list[str]:
         """One `key: value` for each thing found, then the test read."""
@@ -123,7 +129,8 @@ class _Detective:
             test_read = f"test read: all {len(self._records)} records are on one page"
             proved = True
         found = {section: values for section, values in self._found.items() if values}
-        return Detection(found, len(self._records), test_read, proved)
+        open_keys = _open_keys(self._project)
+        return Detection(found, len(self._records), test_read, proved, open_keys)
 
     def _write_paths(self, paths: dict[str, tuple[str, ...]]) -> None:
         """As keys with the project's splitter, or with another where a name itself has a dot in
@@ -182,6 +189,8 @@ class _Detective:
                 "window_format": "iso" if "T" in known[low] else "%Y-%m-%d",
             }  # fmt: skip
             return "test read: not done for time windows", False
+        if low and high and str(known[low]).isdigit() and str(known[high]).isdigit():
+            return await self._try_range(low, high, first=int(known[low]))
         echoed = clues.echoed_params(self._document)
         size = size or clues.pick(echoed, "size")
         self._set_size(size, known, echoed)
@@ -213,6 +222,14 @@ class _Detective:
         if zero_based:
             params["start_page"] = 0
         return await self._try({name: 1 if zero_based else 2})
+
+    async def _try_range(self, low: str, high: str, *, first: int) -> tuple[str, bool]:
+        size = len(self._records) or _DEFAULT_SIZE
+        self._found["project"]["iterate_by"] = "range"
+        self._found["params"] |= {
+            "count_from_param": low, "count_to_param": high, "page_size_limit": size,
+        }  # fmt: skip
+        return await self._try({low: first + size, high: first + 2 * size})
 
     async def _try_cursor(self, param: str, value: object) -> tuple[str, bool]:
         self._found["project"]["iterate_by"] = "cursor"
@@ -264,10 +281,9 @@ def completed(
     given = {
         word: value
         for word, value in data.items()
-        if word in {"data_key", "total_number_key", "pages_number_key", "next_url_key"}
-        and getattr(project.data, word) is None
+        if word in _LED_BY and getattr(project.data, word) is None
     }
-    told = project.source.iterate_by != "page" or project.params.page_number_param
+    told = not _open_keys(project)
     kind = project.source.iterate_by if told else source.get("iterate_by", "page")
     params = {
         word: value
@@ -280,6 +296,17 @@ def completed(
         source=replace(project.source, iterate_by=kind),
         params=replace(project.params, **params),
     )
+
+
+def _open_keys(project: Project) -> frozenset[str]:
+    """Keys that a new project has, and that no person has settled: without a parameter for its
+    number, page after page is one page.
+    """
+    params = project.params
+    if project.source.iterate_by != "page" or params.page_number_param:
+        return frozenset()
+    keys = {"project.iterate_by"}
+    return frozenset(keys if params.page_size_param else keys | {"params.page_size_limit"})
 
 
 def with_url(project: Project, url: str) -> Project:

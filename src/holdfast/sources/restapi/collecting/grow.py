@@ -121,10 +121,13 @@ async def grow_chain(intake: Intake, digests: dict[int, int], notes: list[str]) 
             f"nothing tells where page {last} stood in the list",
             remedy="Collect anew with `holdfast api run full`. The archive is untouched.",
         )
+    digest = None
     if last in published:
-        intake.tally.uncount(_stored_page(intake, last))
+        old = _stored_page(intake, last)
+        digest = old.digest
+        intake.tally.uncount(old)
     chain = Chain(intake.project)
-    return await walk_chain(intake, chain, number=last, mark=mark)
+    return await walk_chain(intake, chain, number=last, mark=mark, stored=digest)
 
 
 def _mark(intake: Intake, number: int) -> Mark | None:

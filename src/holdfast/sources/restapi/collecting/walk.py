@@ -356,9 +356,13 @@ class NumberedWalk:
         return "the announced number of pages is reached"
 
 
-async def walk_chain(intake: Intake, chain: Chain, *, number: int, mark: Mark) -> Ending:
-    """Page after page from `mark`, whose page gets `number`."""
-    ending = await _follow(intake, chain, number=number, mark=mark)
+async def walk_chain(
+    intake: Intake, chain: Chain, *, number: int, mark: Mark, stored: int | None = None
+) -> Ending:
+    """Page after page from `mark`, whose page gets `number`; `stored` is the digest of what is kept
+    of that one already.
+    """
+    ending = await _follow(intake, chain, number=number, mark=mark, stored=stored)
     tally, announced = intake.tally, intake.tally.announced
     # stored pages of an incremental run may hold what is gone
     proves = intake.mode != "incremental" and not tally.shrank
@@ -370,7 +374,9 @@ async def walk_chain(intake: Intake, chain: Chain, *, number: int, mark: Mark) -
     return ending
 
 
-async def _follow(intake: Intake, chain: Chain, *, number: int, mark: Mark) -> Ending:
+async def _follow(
+    intake: Intake, chain: Chain, *, number: int, mark: Mark, stored: int | None
+) -> Ending:
     ending = Ending()
     empty = 0
     before: int | None = None
@@ -391,8 +397,11 @@ async def _follow(intake: Intake, chain: Chain, *, number: int, mark: Mark) -> E
             return ending
         before = page.digest
         empty = 0 if page.records else empty + 1
-        if page.records or step.mark:
+        if page.digest == stored:
+            intake.take_over(number, page)
+        elif page.records or step.mark:
             await intake.store(number, answer, page, mark=mark, following=step.mark)
+        stored = None
         if step.mark is None or empty > _EMPTY_CHAIN:
             ending.reason = step.reason or "nothing but empty pages"
             return ending

@@ -13,7 +13,7 @@ from holdfast.sources.restapi.project.place import writing
 from holdfast.sources.restapi.project.project import FILE_NAMES, find_file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
 NEW_FILE = "apibackuper.yaml"
@@ -50,8 +50,16 @@ def create_project(
     return file, True
 
 
-def amend_project(folder: Path, found: Mapping[str, Mapping[str, object]]) -> list[str]:
+def amend_project(
+    folder: Path,
+    found: Mapping[str, Mapping[str, object]],
+    *,
+    replacing: Collection[str] = (),
+) -> list[str]:
     """Writes keys that the project file does not have yet, comments and order kept; their names.
+
+    Args:
+        replacing: names, such as project.iterate_by, of which what is there may be replaced.
 
     Raises:
         NoProjectError: there is no project.
@@ -59,7 +67,8 @@ def amend_project(folder: Path, found: Mapping[str, Mapping[str, object]]) -> li
     """
     file = find_file(folder)
     text = file.read_text(encoding="utf-8-sig")
-    changed, names = _amend_ini(text, found) if file.suffix == ".cfg" else _amend_yaml(text, found)
+    amend = _amend_ini if file.suffix == ".cfg" else _amend_yaml
+    changed, names = amend(text, found, replacing)
     if names:
         with writing(file):
             _write_whole(file, changed.encode())
@@ -99,7 +108,9 @@ def _skeleton(name: str, choices: Mapping[str, Mapping[str, object]]) -> str:
     )
 
 
-def _amend_yaml(text: str, found: Mapping[str, Mapping[str, object]]) -> tuple[str, list[str]]:
+def _amend_yaml(
+    text: str, found: Mapping[str, Mapping[str, object]], replacing: Collection[str]
+) -> tuple[str, list[str]]:
     from ruamel.yaml.error import YAMLError
 
     yaml = _yaml()
@@ -112,28 +123,35 @@ def _amend_yaml(text: str, found: Mapping[str, Mapping[str, object]]) -> tuple[s
         if document.get(section) is None:
             document[section] = {}
         for word, value in values.items():
-            if document[section].get(word) in (None, ""):
+            name, there = f"{section}.{word}", document[section].get(word)
+            if there in (None, "") or (name in replacing and there != value):
                 document[section][word] = value
-                names.append(f"{section}.{word}")
+                names.append(name)
     stream = io.StringIO()
     yaml.dump(document, stream)
     return stream.getvalue(), names
 
 
-def _amend_ini(text: str, found: Mapping[str, Mapping[str, object]]) -> tuple[str, list[str]]:
+def _amend_ini(
+    text: str, found: Mapping[str, Mapping[str, object]], replacing: Collection[str]
+) -> tuple[str, list[str]]:
     from holdfast.sources.restapi.project.ini import read_ini
 
     known, _ = read_ini(text)
     lines, names = text.splitlines(), []
+    missing: dict[str, list[str]] = {}
     for section, values in found.items():
-        missing = [
-            f"{word} = {str(value).replace('%', '%%')}"
-            for word, value in values.items()
-            if not (section in known and word in known[section] and known[section][word].value)
-        ]
-        names += [f"{section}.{line.partition(' =')[0]}" for line in missing]
-        if not missing:
-            continue
+        for word, value in values.items():
+            name, line = f"{section}.{word}", f"{word} = {str(value).replace('%', '%%')}"
+            there = known.get(section, {}).get(word)
+            if there is None or not there.value:
+                missing.setdefault(section, []).append(line)
+            elif name in replacing and there.value != str(value):
+                lines[there.line - 1] = line
+            else:
+                continue
+            names.append(name)
+    for section, added in missing.items():
         at = next(
             (
                 index
@@ -143,9 +161,9 @@ def _amend_ini(text: str, found: Mapping[str, Mapping[str, object]]) -> tuple[st
             None,
         )
         if at is None:
-            lines += ["", f"[{section}]", *missing]
+            lines += ["", f"[{section}]", *added]
         else:
-            lines[at + 1 : at + 1] = missing
+            lines[at + 1 : at + 1] = added
     return "\n".join(lines) + "\n", names
 
 
