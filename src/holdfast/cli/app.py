@@ -60,6 +60,7 @@ VERBS = {
     "serve": Verb("serve:serve", "Run the server.", _SERVER),
     "web": Verb("serve:web", "Run the server's listeners alone.", _SERVER),
     "worker": Verb("serve:worker", "Run the server's tasks alone.", _SERVER),
+    "pool": Verb("pool:app", "Manage where backups are kept.", _SERVER),
     "user": Verb("user:app", "Manage who may sign in.", _SERVER),
     "account": Verb("account:app", "Manage RestBackup accounts.", _SERVER),
     "apikey": Verb("apikey:app", "Manage the key of the Backup-chan API.", _SERVER),
@@ -68,7 +69,7 @@ VERBS = {
     "self": Verb("self_version:app", "About this program.", _SELF),
     "version": Verb("self_version:version", "Print the version.", _SELF),
 }
-OWN_OPTIONS = {"account", "api", "apikey", "completion", "user"}
+OWN_OPTIONS = {"account", "api", "apikey", "completion", "pool", "user"}
 """Verbs that open no repository and have options of their own."""
 
 

@@ -63,6 +63,17 @@ _NODE = """
     ctime text when anything of it changed
     inode integer number in its file system
 """
+_POOL = """
+    name text its name
+    kind text repository or plain
+    note text what people should know of it
+    reachable flag whether one of its places is there
+    repositories integer how many are in it
+    backups integer how many are in it, those in the recycle bin counted
+    stored integer bytes that it takes, as measured last
+    free integer? bytes left in all its places
+    locations list places: address, reachable, problem, free and total bytes of each
+"""
 _USER = """
     id text 15 letters and digits
     name text to sign in with
@@ -454,6 +465,19 @@ MESSAGES = (
         left integer locks of running programs
         """,
     ),
+    _message("pool add", "pool", "one", _POOL),
+    _message("pool list", "pool", "for each pool", _POOL),
+    _message("pool check", "problem", "for each", "message text what is wrong"),
+    _message(
+        "pool check",
+        "summary",
+        "at the end",
+        """
+        name text of the pool
+        num_errors integer how many things are wrong
+        """,
+    ),
+    _message("pool remove", "removed", "one", "name text of which"),
     _message("user add", "user", "one", _USER),
     _message("user list", "user", "for each user", _USER),
     _message("user passwd", "user", "one", _USER),

@@ -490,12 +490,13 @@ class Pools:
 
     def measure(self, pool: Pool, progress: Callable[[int], None] | None = None) -> int:
         """Bytes that a pool takes, written down."""
+        with self.ground.catalog.read() as tx:
+            pool = tx.pools.get(pool.id)
+            records = tx.repositories.all(pool_id=pool.id)
         if pool.kind is PoolKind.PLAIN:
             size = self._folder(pool).size() if pool.options.get(_MADE) else 0
             self._set_options(pool, {_STORED: size})
             return size
-        with self.ground.catalog.read() as tx:
-            records = tx.repositories.all(pool_id=pool.id)
         total = 0
         for record in records:
             store = self.store(record)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import subprocess
 import tarfile
 import zipfile
 from concurrent.futures import wait
@@ -250,10 +252,13 @@ def test_nothing_is_written_through_a_link(place, tmp_path):
     outside.mkdir()
     tree = place.keeper.begin_tree(place.order("all", target=place.TREE))
     tree.symlink(b"door", os.fsencode(outside))
-    with pytest.raises(NameRefusedError):
-        file = tree.file(b"door/in")
-        file.end()
+
+    def go_through():
+        tree.file(b"door/in").end()
         tree.finish().result(20)
+
+    with pytest.raises(NameRefusedError):
+        go_through()
     tree.abandon()
     assert list(outside.iterdir()) == []
     assert place.rows == {}
@@ -408,3 +413,34 @@ def test_a_backup_that_is_not_there_says_so(place):
     place.keeper.delete(backup)
     with pytest.raises(ObjectNotFoundError):
         place.keeper.open(backup)
+
+
+# --- the real restic ------------------------------------------------------------------------------
+
+
+@pytest.mark.interop
+def test_the_real_restic_reads_a_repository_of_the_server(repository, stock_restic):
+    content = os.urandom(3 * MIB)
+    one = repository.put(content, name="a, b%.sql", facts={"note": "x, y"})
+    repository.put_tree(FILES)
+    repository.keeper.close()
+    restic = stock_restic(repository.keeper.repository.store.address)
+    restic("check", "--read-data")
+    done = subprocess.run(
+        ["restic", "dump", one.snapshot, "/nightly/a, b%25.sql"],
+        env=os.environ
+        | {
+            "RESTIC_PASSWORD": "secret",
+            "RESTIC_REPOSITORY": restic.repository,
+            "RESTIC_CACHE_DIR": str(restic.cache),
+        },
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == content
+    (found,) = json.loads(restic("snapshots", "--json", "--tag", f"holdfast:backup={one.uid}"))
+    assert found["paths"] == ["/nightly"]
+    assert found["hostname"] == "holdfast"
+    assert f"holdfast:sha256={one.sha256}" in found["tags"]
+    assert found["time"].startswith("2026-01-01T12:00:00")

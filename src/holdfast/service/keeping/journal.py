@@ -104,6 +104,8 @@ class Journal:
             NoRepositoryError: there is no journal.
             OSError
         """
+        if not self.exists():
+            raise self._absent()
         with self._guard, self._root.folder((HOUSE,)) as house, self._flocked(house):
             self.refresh()
             yield
@@ -144,10 +146,13 @@ class Journal:
         try:
             return self._root.open_file((HOUSE, FILE))
         except FileNotFoundError as error:
-            raise NoRepositoryError(
-                f"there is no pool in {self._root.path}",
-                remedy="If it lies on a disk of its own: is that mounted?",
-            ) from error
+            raise self._absent() from error
+
+    def _absent(self) -> NoRepositoryError:
+        return NoRepositoryError(
+            f"there is no pool in {self._root.path}",
+            remedy="If it lies on a disk of its own: is that mounted?",
+        )
 
     def _forget_all(self) -> None:
         self.standing.clear()
