@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import time
 from typing import TYPE_CHECKING
 
+import structlog
 from starlette.responses import JSONResponse
 
 from holdfast.web.security import Hardened, KnownHosts
@@ -11,7 +14,9 @@ from holdfast.web.security import Hardened, KnownHosts
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_log = structlog.get_logger("holdfast.web")
 
 
 class Faces:
@@ -42,6 +47,49 @@ async def nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
     await answer(scope, receive, send)
 
 
+class Logged:
+    """Writes every request down: who, what, how it ended and how long it took; never a query, as
+    tokens are in some. What nobody caught ends here, too.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] == "/healthz":
+            await self._app(scope, receive, send)
+            return
+        began = time.monotonic()
+        status = 0
+
+        async def send_watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_watched)
+        except Exception as raised:
+            _log.exception("unexpected", path=_shown(scope), error=type(raised).__name__)
+            raise
+        finally:
+            client = scope.get("client")
+            _log.info(
+                "request",
+                method=scope["method"],
+                path=_shown(scope),
+                status=status,
+                seconds=round(time.monotonic() - began, 3),
+                client=client[0] if client else "",
+            )
+
+
+def _shown(scope: Scope) -> str:
+    """Without what opens doors: a session's name in a path."""
+    return re.sub(r"^/session/[^/]+", "/session/***", scope["path"])
+
+
 def listener(app: ASGIApp, names: Iterable[str]) -> ASGIApp:
     """What every listener does around its faces."""
-    return KnownHosts(Hardened(app), names)
+    return Logged(KnownHosts(Hardened(app), names))

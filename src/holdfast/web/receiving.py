@@ -130,7 +130,7 @@ async def drain(request: Request, *, limit: int = _DRAINED, idle: float = 10.0) 
     """Reads a refused body off, where the client does not wait for leave to send it: some send all
     before they read the answer, and would see a broken pipe instead of it.
     """
-    if request.headers.get("expect", "").lower() == "100-continue":
+    if request.headers.get("expect", "").lower() == "100-continue" or request._stream_consumed:  # noqa: SLF001  the library tells it nowhere else
         return
     came = 0
     try:
