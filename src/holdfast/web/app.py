@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _log = structlog.get_logger("holdfast.web")
+_REFUSED = 400
 
 
 class Faces:
@@ -48,8 +49,8 @@ async def nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class Logged:
-    """Writes every request down: who, what, how it ended and how long it took; never a query, as
-    tokens are in some. What nobody caught ends here, too.
+    """Writes requests down that change something or were refused: who, what, how it ended and how
+    long it took; never a query, as tokens are in some. What nobody caught ends here, too.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -75,7 +76,8 @@ class Logged:
             raise
         finally:
             client = scope.get("client")
-            _log.info(
+            worth = status >= _REFUSED or scope["method"] not in {"GET", "HEAD"}
+            (_log.info if worth else _log.debug)(
                 "request",
                 method=scope["method"],
                 path=_shown(scope),

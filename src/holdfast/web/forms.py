@@ -6,10 +6,6 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from streaming_form_data import StreamingFormDataParser
-from streaming_form_data.parser import ParseFailedException
-from streaming_form_data.targets import BaseTarget
-
 from holdfast.core.errors import InvalidError
 from holdfast.web import receiving
 
@@ -18,7 +14,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-_LONGEST_FIELD = 1 << 20
+LONGEST_FIELD = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,52 +69,18 @@ async def events(
     """
     if not is_form(request):
         raise FormError("a multipart form is needed")
+    from holdfast.web.form_parser import FormParser  # half a second, which not every start needs
+
     came: deque[Event] = deque()
-    try:
-        parser = StreamingFormDataParser(headers=dict(request.headers))
-    except ParseFailedException as error:
-        raise FormError(f"the form cannot be read: {error}") from error
-    for name in {*fields, *files}:
-        parser.register(name, _Target(name, came, is_file=name in files))
+    parser = FormParser(dict(request.headers), fields, files, came)
     last = _LastBytes()
     async for piece in receiving.pieces(request, idle=idle, limit=limit):
         last.add(piece)
-        try:
-            parser.data_received(piece)
-        except ParseFailedException as error:
-            raise FormError(f"the form cannot be read: {error}") from error
+        parser.feed(piece)
         while came:
             yield came.popleft()
     if not last.ends_form():
         raise FormError("the form ends in the middle")
-
-
-class _Target(BaseTarget):  # type: ignore[misc]  # the library has no types
-    def __init__(self, name: str, came: deque[Event], *, is_file: bool) -> None:
-        super().__init__()
-        self._name = name
-        self._came = came
-        self._is_file = is_file
-        self._value = bytearray()
-
-    def on_start(self) -> None:
-        self._value.clear()
-        if self._is_file:
-            self._came.append(FileBegins(self._name, self.multipart_filename or ""))
-
-    def on_data_received(self, chunk: bytes) -> None:
-        if self._is_file:
-            self._came.append(FilePiece(bytes(chunk)))
-            return
-        self._value += chunk
-        if len(self._value) > _LONGEST_FIELD:
-            raise FormError(f"the field {self._name} is too long")
-
-    def on_finish(self) -> None:
-        if self._is_file:
-            self._came.append(FileEnds())
-        else:
-            self._came.append(Field(self._name, self._value.decode("utf-8", "replace")))
 
 
 class _LastBytes:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from holdfast.service import logs
@@ -87,6 +89,11 @@ async def _serve(service: Service, folder: Path, options: WebOptions) -> int:
     await listen(listeners, ready=lambda: _announce(folder, main, second, certificate), stop=stop)
     watch.cancel()
     return RESTART if watch.done() and not watch.cancelled() else 0
+
+
+def _warm_up() -> None:
+    """Loads what takes long to load and is not needed to listen."""
+    import_module("holdfast.web.form_parser")
 
 
 async def _watch_generation(service: Service, stop: asyncio.Event) -> None:

@@ -1,0 +1,75 @@
+"""The library that reads multipart forms, at its edge."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streaming_form_data import StreamingFormDataParser
+from streaming_form_data.parser import ParseFailedException
+from streaming_form_data.targets import BaseTarget
+
+from holdfast.web.forms import (
+    LONGEST_FIELD,
+    Event,
+    Field,
+    FileBegins,
+    FileEnds,
+    FilePiece,
+    FormError,
+)
+
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Mapping, Sequence
+
+
+class FormParser:
+    """Puts what it finds into `came`. Raises FormError where it is no form."""
+
+    def __init__(
+        self,
+        headers: Mapping[str, str],
+        fields: Sequence[str],
+        files: Sequence[str],
+        came: deque[Event],
+    ) -> None:
+        try:
+            self._parser = StreamingFormDataParser(headers=dict(headers))
+        except ParseFailedException as error:
+            raise FormError(f"the form cannot be read: {error}") from error
+        for name in {*fields, *files}:
+            self._parser.register(name, _Target(name, came, is_file=name in files))
+
+    def feed(self, piece: bytes) -> None:
+        try:
+            self._parser.data_received(piece)
+        except ParseFailedException as error:
+            raise FormError(f"the form cannot be read: {error}") from error
+
+
+class _Target(BaseTarget):  # type: ignore[misc]  # the library has no types
+    def __init__(self, name: str, came: deque[Event], *, is_file: bool) -> None:
+        super().__init__()
+        self._name = name
+        self._came = came
+        self._is_file = is_file
+        self._value = bytearray()
+
+    def on_start(self) -> None:
+        self._value.clear()
+        if self._is_file:
+            self._came.append(FileBegins(self._name, self.multipart_filename or ""))
+
+    def on_data_received(self, chunk: bytes) -> None:
+        if self._is_file:
+            self._came.append(FilePiece(bytes(chunk)))
+            return
+        self._value += chunk
+        if len(self._value) > LONGEST_FIELD:
+            raise FormError(f"the field {self._name} is too long")
+
+    def on_finish(self) -> None:
+        if self._is_file:
+            self._came.append(FileEnds())
+        else:
+            self._came.append(Field(self._name, self._value.decode("utf-8", "replace")))
