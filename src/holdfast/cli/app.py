@@ -37,6 +37,7 @@ VERBS = {
     "copy": Verb("copy:copy", "Copy snapshots from another repository.", _KEEP),
     "tag": Verb("tag:tag", "Change the tags of snapshots.", _KEEP),
     "api": Verb("api:app", "Collect what REST APIs hold.", _KEEP),
+    "restbackup": Verb("restbackup:app", "Use RestBackup accounts.", _KEEP),
     "snapshots": Verb("snapshots:snapshots", "List snapshots.", _LOOK),
     "ls": Verb("ls:ls", "List what a snapshot holds.", _LOOK),
     "find": Verb("find:find", "Find names, blobs, trees or packs.", _LOOK),
@@ -69,7 +70,7 @@ VERBS = {
     "self": Verb("self_version:app", "About this program.", _SELF),
     "version": Verb("self_version:version", "Print the version.", _SELF),
 }
-OWN_OPTIONS = {"account", "api", "apikey", "completion", "pool", "user"}
+OWN_OPTIONS = {"account", "api", "apikey", "completion", "pool", "restbackup", "user"}
 """Verbs that open no repository and have options of their own."""
 
 

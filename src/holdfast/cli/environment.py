@@ -5,6 +5,8 @@ VARIABLES = {
     "HOLDFAST_REST_USERNAME": "User name for rest: repositories; else "
     "`RESTIC_REST_USERNAME`, or what the address says.",
     "HOLDFAST_REST_PASSWORD": "Password for it; else `RESTIC_REST_PASSWORD`.",
+    "HOLDFAST_RESTBACKUP_URL": "Access url for `holdfast restbackup`.",
+    "HOLDFAST_RESTBACKUP_PASSPHRASE": "Passphrase for it, where none is named.",
     "AWS_ACCESS_KEY_ID": "Key for s3: repositories.",
     "AWS_SECRET_ACCESS_KEY": "Secret for it.",
     "AWS_SESSION_TOKEN": "Token of a temporary key.",

@@ -536,6 +536,86 @@ MESSAGES = (
         """,
     ),
     _message(
+        "restbackup put",
+        "uploaded",
+        "at the end",
+        """
+        name text of the file in the account
+        size integer bytes, as stored
+        encrypted flag whether it is stored encrypted
+        """,
+    ),
+    _message(
+        "restbackup get",
+        "downloaded",
+        "at the end, unless to standard output",
+        """
+        name text of the file in the account
+        target text the local file
+        size integer bytes that were written
+        decrypted flag whether it was decrypted
+        """,
+    ),
+    _message(
+        "restbackup list, tar --list",
+        "",
+        "a list of these",
+        """
+        name text of the file
+        size integer bytes
+        createtime integer seconds since 1970
+        deletetime integer? when the service removes it, seconds since 1970
+        """,
+    ),
+    _message(
+        "restbackup tar",
+        "archived",
+        "at the end, with --full and --incremental",
+        """
+        archive text its name in the account
+        level integer 0 for a full backup, else the number of the incremental one
+        size integer bytes, as stored
+        encrypted flag whether it is stored encrypted
+        outcome text succeeded, or partial where files changed while they were read
+        """,
+    ),
+    _message(
+        "restbackup tar",
+        "restored",
+        "at the end, with --restore",
+        """
+        target text the folder
+        archives list what was restored, in this order
+        missing list files that were asked for and are in none of them
+        outcome text succeeded or partial
+        """,
+    ),
+    _message(
+        "restbackup encrypt",
+        "encrypted",
+        "at the end, unless to standard output",
+        """
+        target text the file that was written
+        size integer its bytes
+        """,
+    ),
+    _message(
+        "restbackup decrypt",
+        "decrypted",
+        "at the end, unless to standard output",
+        """
+        target text the file that was written
+        size integer its bytes
+        """,
+    ),
+    _message("restbackup session", "session", "one", "url text for a browser; a secret"),
+    _message(
+        "restbackup make-random-passphrase",
+        "passphrase",
+        "one",
+        "passphrase text three words; a secret",
+    ),
+    _message(
         "version",
         "version",
         "one",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import UnsupportedOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, Self
 
 from holdfast import __version__
 from holdfast.client.access import check_name
@@ -30,7 +30,6 @@ from holdfast.client.streams import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import BinaryIO
 
     from holdfast.client.chlorocrypt import Passphrase
     from holdfast.client.streams import SizedInputStream
@@ -119,7 +118,7 @@ class BackupAccount:
 
     def upload(
         self,
-        source: bytes | BinaryIO | InputStream,
+        source: bytes | IO[bytes] | InputStream,
         name: str,
         *,
         passphrase: Passphrase | None = None,
@@ -149,16 +148,35 @@ class BackupAccount:
             self.api.store(name, whole, encrypted=passphrase is not None)
             return len(whole)
 
-    def open(self, name: str, *, passphrase: Passphrase | None = None) -> SizedInputStream:
-        """A file's content, to be read and closed; with a passphrase decrypted.
+    def open(
+        self,
+        name: str,
+        *,
+        passphrase: Passphrase | None = None,
+        size: int | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> SizedInputStream:
+        """A file's content, to be read and closed; with a passphrase decrypted. `size` is what the
+        listing says, if that was asked. Progress counts what is stored.
 
         Raises:
             RestBackup404NotFoundException: there is none.
-            WrongPassphraseException: that is not the passphrase.
+            RestBackupException: it has not that size.
+            WrongPassphraseException, DataTruncatedException: see `DecryptingReader`.
         """
+        stream = Counted(self.api.fetch(name, encrypted=passphrase is not None), on_progress)
+        if size is not None and len(stream) != size:
+            stream.close()
+            raise RestBackupException(f"{name} has {len(stream)} bytes, in the listing {size}")
         if passphrase is None:
-            return self.api.get(name)
-        return self.api.get_encrypted(passphrase, name)
+            return stream
+        from holdfast.client.chlorocrypt import DecryptingReader
+
+        try:
+            return DecryptingReader(stream, passphrase)
+        except BaseException:
+            stream.close()
+            raise
 
     def download_file(
         self,
@@ -181,7 +199,7 @@ class BackupAccount:
     def download(
         self,
         name: str,
-        target: BinaryIO,
+        target: IO[bytes],
         *,
         passphrase: Passphrase | None = None,
         on_progress: OnProgress | None = None,
@@ -192,10 +210,12 @@ class BackupAccount:
         Raises:
             RestBackupException, DataDamagedException: what was written is not the whole.
         """
-        with self.open(name, passphrase=passphrase) as stream:
-            counted = Counted(stream, on_progress)
-            target.writelines(pieces(counted))
-            return counted.done
+        written = 0
+        with self.open(name, passphrase=passphrase, on_progress=on_progress) as stream:
+            for piece in pieces(stream):
+                target.write(piece)
+                written += len(piece)
+        return written
 
     def close(self) -> None:
         self.api.close()
@@ -259,7 +279,7 @@ def spooled(stream: InputStream) -> Iterator[FileObjectReader]:
         yield FileObjectReader(file, size)
 
 
-def _stream_of(source: bytes | BinaryIO | InputStream) -> InputStream:
+def _stream_of(source: bytes | IO[bytes] | InputStream) -> InputStream:
     if isinstance(source, bytes):
         return StringReader(source)
     if isinstance(source, InputStream):

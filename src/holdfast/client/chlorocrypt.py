@@ -15,7 +15,7 @@ import hashlib
 import hmac
 import os
 from io import UnsupportedOperation
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
@@ -43,7 +43,6 @@ from holdfast.core.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import BinaryIO
 
     from holdfast.client.streams import Readable
 
@@ -367,12 +366,12 @@ def _possible(length: int) -> bool:
     return length >= _SHORTEST and (not rest or (rest > _MAC and not rest % _BLOCK))
 
 
-def encrypt(passphrase: Passphrase, infile_reader: Readable, outfile: BinaryIO) -> int:
+def encrypt(passphrase: Passphrase, infile_reader: Readable, outfile: IO[bytes]) -> int:
     """Writes the encrypted stream of what the reader gives; 0, as the original."""
     return _pour(EncryptingReader(infile_reader, passphrase), outfile)
 
 
-def decrypt(passphrase: Passphrase, infile_reader: Readable, outfile: BinaryIO) -> int:
+def decrypt(passphrase: Passphrase, infile_reader: Readable, outfile: IO[bytes]) -> int:
     """Writes what an encrypted stream holds, block by block as they are verified; 0.
 
     Raises:
@@ -381,6 +380,6 @@ def decrypt(passphrase: Passphrase, infile_reader: Readable, outfile: BinaryIO) 
     return _pour(DecryptingReader(infile_reader, passphrase), outfile)
 
 
-def _pour(stream: Readable, outfile: BinaryIO) -> int:
+def _pour(stream: Readable, outfile: IO[bytes]) -> int:
     outfile.writelines(pieces(stream))
     return 0

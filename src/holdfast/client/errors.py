@@ -89,7 +89,10 @@ class SourceChangedException(SourceError, OSError):  # noqa: N818  the same
 class DataDamagedException(DamagedError, OSError):  # noqa: N818  the original's name
     """An encrypted stream is not what was written."""
 
-    remedy = "Nothing wrong was given back. Fetch the file again, or use an older one."
+    remedy = (
+        "Nothing damaged was given back; what was may end too early. Fetch the file again, or use "
+        "an older one."
+    )
 
 
 class DataTruncatedException(DataDamagedException):

@@ -296,13 +296,13 @@ class BackupApiCaller(HttpCaller):
         Raises:
             RestBackup404NotFoundException: there is none of that name.
         """
-        return self._get(name, {})
+        return self.fetch(name)
 
     def get_encrypted(self, passphrase: Passphrase, name: str) -> DecryptingReader:
         """The same, decrypted; see DecryptingReader for what that promises."""
         from holdfast.client import chlorocrypt
 
-        reader = self._get(name, self._encrypting())
+        reader = self.fetch(name, encrypted=True)
         try:
             return chlorocrypt.DecryptingReader(reader, passphrase)
         except BaseException:
@@ -388,8 +388,10 @@ class BackupApiCaller(HttpCaller):
             return "that file is older than this upload"
         return ""
 
-    def _get(self, name: str, headers: Mapping[str, str]) -> HttpResponseReader:
+    def fetch(self, name: str, *, encrypted: bool = False) -> HttpResponseReader:
+        """As `get`; `encrypted` tells the service that the content will be decrypted."""
         name = check_name(name)
+        headers = self._encrypting() if encrypted else {}
 
         def go_on(offset: int, tries: int, failure: RestBackupException) -> Incoming:
             if tries >= MAX_ATTEMPTS or not _may_pass(failure, "GET"):

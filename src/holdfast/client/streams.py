@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import os
 from io import UnsupportedOperation
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import IO, TYPE_CHECKING, Final, Protocol, Self
 
 from holdfast.client.errors import SourceChangedException
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import BinaryIO
 
 PIECE: Final = 128 * 1024
 """Bytes that are moved at once, at most."""
@@ -110,7 +109,7 @@ class FileObjectReader(RewindableSizedInputStream):
     Reading raises SourceChangedException where the file ends before that.
     """
 
-    def __init__(self, f: BinaryIO, size: int, start: int = 0) -> None:
+    def __init__(self, f: IO[bytes], size: int, start: int = 0) -> None:
         super().__init__(size)
         self.file = f
         self._start = start
@@ -148,7 +147,7 @@ class FileReader(FileObjectReader):
 class PipeReader(InputStream):
     """Of a file of unknown length, such as a pipe; to be read once."""
 
-    def __init__(self, f: BinaryIO) -> None:
+    def __init__(self, f: IO[bytes]) -> None:
         self.file = f
 
     def read_once(self, size: int) -> bytes:
@@ -156,6 +155,20 @@ class PipeReader(InputStream):
 
     def close(self) -> None:
         self.file.close()
+
+
+class Promised(SizedInputStream):
+    """Of another stream, with the length that somebody says it has: a reader holds it to that."""
+
+    def __init__(self, stream: InputStream, stream_length: int) -> None:
+        super().__init__(stream_length)
+        self._stream = stream
+
+    def read_once(self, size: int) -> bytes:
+        return self._stream.read_once(size)
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 class MadeStream(SizedInputStream):
