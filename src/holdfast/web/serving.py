@@ -86,7 +86,12 @@ async def _serve(service: Service, folder: Path, options: WebOptions) -> int:
     ]
     stop = asyncio.Event()
     watch = asyncio.create_task(_watch_generation(service, stop))
-    await listen(listeners, ready=lambda: _announce(folder, main, second, certificate), stop=stop)
+
+    def ready() -> None:
+        _announce(folder, main, second, certificate)
+        threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()
+
+    await listen(listeners, ready=ready, stop=stop)
     watch.cancel()
     return RESTART if watch.done() and not watch.cancelled() else 0
 
