@@ -16,7 +16,7 @@ from holdfast.client import BackupAccount
 from holdfast.client.chlorocrypt import DataDamagedException, DecryptingReader, encrypted_length
 from holdfast.client.errors import RestBackup404NotFoundException, RestBackupException
 from holdfast.client.secrets import random_passphrase, read_secret
-from holdfast.client.streams import PipeReader, StringReader
+from holdfast.client.streams import FileReader, PipeReader, StringReader
 from holdfast.core.errors import RestoreError, UsageError
 from holdfast.testing.restbackup_server import Fault
 
@@ -79,6 +79,24 @@ def test_every_source_is_taken(account, tmp_path, passphrase, kind):
     target = io.BytesIO()
     assert account.download("name", target, passphrase=passphrase) == len(data)
     assert target.getvalue() == data
+
+
+@pytest.mark.parametrize("path", ["/proc/self/status", "/proc/version"])
+def test_what_lies_about_its_length_is_read(account, server, path):
+    """The kernel's files say that they are empty; an empty backup of them would be a lie, too."""
+    account.upload_file(path, "name")
+    assert server.path_of("/name").stat().st_size > 10
+
+
+def test_named_pipes_are_read_to_their_end(account, server, tmp_path):
+    """As a shell's <(command) is one."""
+    os.mkfifo(tmp_path / "fifo")
+    feeder = subprocess.Popen(["sh", "-c", f"echo content > {tmp_path}/fifo"])
+    account.upload_file(tmp_path / "fifo", "name")
+    assert feeder.wait() == 0
+    assert server.path_of("/name").read_bytes() == b"content\n"
+    with pytest.raises(io.UnsupportedOperation, match="PipeReader"):
+        FileReader("/dev/zero")
 
 
 def test_middles_of_files_are_sent_again(account, server, tmp_path):

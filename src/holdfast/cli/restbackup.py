@@ -275,13 +275,13 @@ def _download(
 @contextmanager
 def _source(path: str) -> "Iterator[InputStream]":
     """A file, or standard input as it comes."""
-    from holdfast.client.streams import FileReader, PipeReader
+    from holdfast.client.streams import stream_of
 
     if path == STREAM:
-        yield PipeReader(sys.stdin.buffer)
+        yield stream_of(sys.stdin.buffer)
         return
-    with FileReader(path) as stream:
-        yield stream
+    with Path(path).open("rb") as file:
+        yield stream_of(file)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,15 +19,16 @@ from holdfast.client.secrets import ACCESS_URL_FILE, read_secret
 from holdfast.client.streams import (
     FileObjectReader,
     InputStream,
-    PipeReader,
     RewindableSizedInputStream,
     StringReader,
     length_of,
     pieces,
     rewound,
+    stream_of,
 )
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterator
 
     from holdfast.client.chlorocrypt import Passphrase
@@ -284,13 +284,7 @@ def _stream_of(source: bytes | IO[bytes] | InputStream) -> InputStream:
         return StringReader(source)
     if isinstance(source, InputStream):
         return source
-    try:
-        here = source.tell()
-        size = source.seek(0, os.SEEK_END) - here
-        source.seek(here)
-    except (OSError, UnsupportedOperation):
-        return PipeReader(source)
-    return FileObjectReader(source, size, here)
+    return stream_of(source)
 
 
 def _moment(seconds: int) -> datetime:

@@ -6,6 +6,7 @@ A stream is read with `read(size)`; one that may have to be sent again can be re
 from __future__ import annotations
 
 import os
+import stat
 from io import UnsupportedOperation
 from typing import IO, TYPE_CHECKING, Final, Protocol, Self
 
@@ -137,11 +138,19 @@ class FileObjectReader(RewindableSizedInputStream):
 
 
 class FileReader(FileObjectReader):
-    """Of a file by its name; as long as it is now."""
+    """Of a file by its name; as long as it is now.
+
+    Raises:
+        io.UnsupportedOperation: it is a pipe or a device, whose length says nothing.
+    """
 
     def __init__(self, filename: str | os.PathLike[str]) -> None:
         file = open(filename, "rb")  # noqa: SIM115, PTH123  closed by `close`; numbers of descriptors are names, too
-        super().__init__(file, os.fstat(file.fileno()).st_size)
+        facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode):
+            file.close()
+            raise UnsupportedOperation(f"{filename} is no regular file; use PipeReader")
+        super().__init__(file, facts.st_size)
 
 
 class PipeReader(InputStream):
@@ -222,6 +231,19 @@ class MadeStream(SizedInputStream):
         close = getattr(self.stream, "close", None)
         if close:
             close()
+
+
+def stream_of(file: IO[bytes]) -> InputStream:
+    """The rest of a file, with its length where that can be believed: pipes, devices and what the
+    kernel makes up, like /proc, say 0 or nothing.
+    """
+    try:
+        here = file.tell()
+        size = file.seek(0, os.SEEK_END) - here
+        file.seek(here)
+    except OSError:
+        return PipeReader(file)
+    return FileObjectReader(file, size, here) if size > 0 else PipeReader(file)
 
 
 def pieces(stream: Readable) -> Iterator[bytes]:
