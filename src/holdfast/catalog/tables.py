@@ -4,6 +4,8 @@ here, and a test compares the two.
 
 from __future__ import annotations
 
+from typing import Final
+
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -19,6 +21,9 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+
+REVISION: Final = "0001"
+"""The newest step in `migrations`, which these tables are the outcome of."""
 
 metadata = MetaData(
     naming_convention={
@@ -97,16 +102,18 @@ target = Table(
 backup = Table(
     "backup", metadata, _id(),
     _text("uid", unique=True), _to("target", index=False), _to("pool"),
-    _to("repository", needed=False),
+    _to("repository", needed=False, index=False),
     _text("snapshot"), _text("path"), _text("name"), _number("size"), _number("stored"),
     _number("files"), _text("sha256"), _time("created"), _time("received"), _flag("manual"),
     _text("state"), _time("recycled", needed=False), _time("hold_until", needed=False),
-    _text("made"), _to("backup", needed=False, index=False, name="parent_id"),
+    _text("made"), _to("backup", needed=False, name="parent_id"),
     _time("proven", needed=False), _text("damaged"), _text("flags"), _json("facts"),
-    Index("ix_backup_target_state_created", "target_id", "state", "created", "id"),
-    Index("ix_backup_target_name", "target_id", "name"),
+    # A page of a list, of one target or of all, see Rows.page; and totals without the rows.
+    Index("ix_backup_target_state_created", "target_id", "state", "created", "name", "id"),
+    Index("ix_backup_state_created", "state", "created", "name", "id"),
+    Index("ix_backup_target_state_size", "target_id", "state", "size"),
+    Index("ix_backup_target_name_state", "target_id", "name", "state"),
     Index("ix_backup_snapshot", "repository_id", "snapshot"),
-    Index("ix_backup_state_received", "state", "received"),
 )  # fmt: skip
 
 upload = Table(

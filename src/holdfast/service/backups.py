@@ -283,22 +283,36 @@ class Backups:
     ) -> Sequence[Backup]:
         """By time. `target` None: those of all targets."""
         scope = {"target": target.id, "pool": target.pool_id} if target else {}
-        where = [_ROW.state.in_([str(state) for state in states]), *conditions]
+        where = [*conditions]
         if target:
             where.append(_ROW.target_id == target.id)
-        order: Sequence[Any] = (_ROW.created, _ROW.name, _ROW.id)
-        if not oldest_first:
-            order = (_ROW.created.desc(), _ROW.id.desc())
+        order = ("created", "name", "id") if oldest_first else ("created", "id")
+        among = {"state": [str(state) for state in states]}
         with self._ground.read(who, Verb.BACKUP_LIST, "backups", **scope) as tx:
-            return tx.backups.all(*where, order=order, limit=limit, offset=offset)
+            if limit is not None and not conditions:
+                return tx.backups.page(
+                    *where, among=among, order=order, descending=not oldest_first,
+                    limit=limit, offset=offset,
+                )  # fmt: skip
+            columns = [_ROW[name] if oldest_first else _ROW[name].desc() for name in order]
+            where.append(_ROW.state.in_(among["state"]))
+            return tx.backups.all(*where, order=columns, limit=limit, offset=offset)
 
     def totals(self, who: Principal, target: Target | None = None) -> Totals:
         scope = {"target": target.id, "pool": target.pool_id} if target else {}
-        query = select(_ROW.state, func.count(), func.sum(_ROW.size)).group_by(_ROW.state)
-        if target:
-            query = query.where(_ROW.target_id == target.id)
+        # By target first, as an index has them: no row is read.
+        each = (
+            select(_ROW.state, func.count().label("number"), func.sum(_ROW.size).label("size"))
+            .group_by(_ROW.target_id, _ROW.state)
+            .where(*([_ROW.target_id == target.id] if target else []))
+            .subquery()
+        )
+        query = select(each.c.state, func.sum(each.c.number), func.sum(each.c.size)).group_by(
+            each.c.state
+        )
         with self._ground.read(who, Verb.BACKUP_LIST, "backups", **scope) as tx:
-            found = {state: (n, int(size or 0)) for state, n, size in tx.connection.execute(query)}
+            rows = tx.connection.execute(query)
+            found = {state: (int(number), int(size or 0)) for state, number, size in rows}
         kept, recycled = (found.get(state, (0, 0)) for state in VISIBLE)
         return Totals(kept[0], recycled[0], kept[1], recycled[1])
 
