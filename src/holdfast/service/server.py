@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holdfast.core.access import Verb
-from holdfast.jobs.queue import Queue
 from holdfast.service import logs
 from holdfast.service.accounts import Accounts
 from holdfast.service.app_schedule import AppSchedule
@@ -46,7 +45,6 @@ class Service:
     accounts: Accounts
     hosts: Hosts
     settings: Settings
-    queue: Queue
     tasks: Tasks
     plans: Plans
     application: Application
@@ -56,8 +54,7 @@ class Service:
     def on(cls, ground: Ground) -> Service:
         pools = Pools(ground)
         backups = Backups(ground, pools)
-        queue = Queue(ground.catalog)
-        tasks = Tasks(ground, queue)
+        tasks = Tasks(ground)
         plans = Plans(ground)
         settings = Settings(ground)
         application = Application(ground, pools, backups, tasks)
@@ -74,7 +71,6 @@ class Service:
             accounts=Accounts(ground),
             hosts=Hosts(ground),
             settings=settings,
-            queue=queue,
             tasks=tasks,
             plans=plans,
             application=application,
@@ -88,7 +84,7 @@ class Service:
 
     def close(self) -> None:
         self.pools.close()
-        self.queue.close()
+        self.tasks.close()
         self.ground.catalog.close()
 
 

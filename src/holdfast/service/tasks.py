@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 from holdfast.catalog import tables
@@ -26,9 +27,28 @@ URGENT = 10
 
 
 class Tasks:
-    def __init__(self, ground: Ground, queue: Queue) -> None:
+    def __init__(self, ground: Ground) -> None:
         self._ground = ground
-        self._queue = queue
+        self._made: Queue | None = None
+        self._making = threading.Lock()
+
+    @property
+    def _queue(self) -> Queue:
+        """Made when first needed: the library behind it takes a second to load."""
+        with self._making:
+            if self._made is None:
+                from holdfast.jobs.queue import Queue
+
+                self._made = Queue(self._ground.catalog)
+            return self._made
+
+    def warm_up(self) -> None:
+        """Loads what submitting the first task would wait for."""
+        _ = self._queue
+
+    def close(self) -> None:
+        if self._made is not None:
+            self._made.close()
 
     def submit(
         self,

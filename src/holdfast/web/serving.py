@@ -89,16 +89,17 @@ async def _serve(service: Service, folder: Path, options: WebOptions) -> int:
 
     def ready() -> None:
         _announce(folder, main, second, certificate)
-        threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()
+        threading.Thread(target=_warm_up, args=(service,), name="warm-up", daemon=True).start()
 
     await listen(listeners, ready=ready, stop=stop)
     watch.cancel()
     return RESTART if watch.done() and not watch.cancelled() else 0
 
 
-def _warm_up() -> None:
+def _warm_up(service: Service) -> None:
     """Loads what takes long to load and is not needed to listen."""
     import_module("holdfast.web.form_parser")
+    service.tasks.warm_up()
 
 
 async def _watch_generation(service: Service, stop: asyncio.Event) -> None:
