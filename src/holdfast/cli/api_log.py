@@ -15,16 +15,18 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def log_of(project: Project, say: Callable[[str], None] | None) -> Iterator[Callable[[str], None]]:
+def log_of(
+    project: Project, say: Callable[[str], None] | None
+) -> Iterator[Callable[[str], None] | None]:
     """Takes lines about requests: to the file that `settings.logfile` names, as `logging.level`
-    wants them, and to the person who wants them.
+    wants them, and to the person who wants them; None where nobody does.
 
     Raises:
         StoreError: the file cannot be written.
     """
     name = project.settings.logfile
     if name is None:
-        yield say or (lambda _line: None)
+        yield say
         return
     path = project.folder / name
     with writing(path):

@@ -10,6 +10,7 @@ import ssl
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urljoin, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
@@ -31,7 +32,6 @@ from holdfast.net.egress import OWN_MACHINE, Egress, reachable
 if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Iterable, Mapping
-    from pathlib import Path
     from types import TracebackType
 
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -99,6 +99,7 @@ class AsyncClient:
     def __init__(self, options: ClientOptions) -> None:
         self._options = options
         self._session: aiohttp.ClientSession | None = None
+        self._environment = getproxies_environment()
         self._judged: dict[tuple[str, int], float] = {}
         self._judging = asyncio.Lock()
         self._timeout = aiohttp.ClientTimeout(
@@ -112,14 +113,15 @@ class AsyncClient:
         connector = aiohttp.TCPConnector(
             limit=options.connections,
             ssl=_context(verify=options.verify),
-            resolver=_Resolver(options.egress, own_proxies=_own_proxies()),
+            resolver=_Resolver(options.egress, own_proxies=_places(self._environment)),
             ttl_dns_cache=_ADDRESSES_LAST,
         )
         self._session = aiohttp.ClientSession(
             connector=connector,
             headers={"User-Agent": options.user_agent, "Accept-Encoding": "gzip, deflate"},
-            # a policy means somebody else's requests: they are not signed with our own .netrc
-            trust_env=not options.proxies and options.egress == OWN_MACHINE,
+            # beside proxies, which are chosen here, this is about .netrc; a policy means requests
+            # of somebody else, which are not signed with our own
+            trust_env=options.egress == OWN_MACHINE and _has_netrc(),
             timeout=self._timeout,
         )
         return self
@@ -254,13 +256,13 @@ class AsyncClient:
 
     def _proxy(self, url: str) -> str | None:
         """The project's proxy, else that of the environment, which is trusted as our own."""
-        scheme = urlsplit(url).scheme
-        if self._options.proxies:
-            return self._options.proxies.get(scheme) or self._options.proxies.get("all")
-        proxies = getproxies_environment()
-        if not proxies or proxy_bypass(urlsplit(url).netloc.rpartition("@")[2]):
+        proxies = self._options.proxies or self._environment
+        if not proxies:
             return None
-        return _as_url(proxies.get(scheme) or proxies.get("all"))
+        parts = urlsplit(url)
+        if not self._options.proxies and proxy_bypass(parts.netloc.rpartition("@")[2]):
+            return None
+        return _as_url(proxies.get(parts.scheme) or proxies.get("all"))
 
     async def _whole(self, answer: aiohttp.ClientResponse) -> bytes:
         pieces = []
@@ -395,10 +397,14 @@ def _context(*, verify: bool | Path) -> ssl.SSLContext | bool:
         ) from None
 
 
-def _own_proxies() -> frozenset[tuple[str, int]]:
-    """Host and port of the proxies that whoever runs this program has named."""
-    addresses = (URL(_as_url(proxy) or "") for proxy in getproxies_environment().values() if proxy)
+def _places(proxies: Mapping[str, str]) -> frozenset[tuple[str, int]]:
+    """Host and port of proxies."""
+    addresses = (URL(_as_url(proxy) or "") for proxy in proxies.values() if proxy)
     return frozenset((url.raw_host or "", url.port or 0) for url in addresses)
+
+
+def _has_netrc() -> bool:
+    return Path(os.environ.get("NETRC", "~/.netrc")).expanduser().is_file()
 
 
 def _as_url(proxy: str | None) -> str | None:

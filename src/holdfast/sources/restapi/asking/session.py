@@ -120,7 +120,7 @@ class Session:
         retrying: Retrying,
         most: int,
         trusted: frozenset[str],
-        log: Callable[[str], None],
+        log: Callable[[str], None] | None,
         say: Callable[[str], None],
     ) -> None:
         self.redactor = redactor
@@ -293,9 +293,9 @@ class Session:
             self.traffic.bytes += len(reply.body)
         finally:
             self._gate.leave()
-        self._log(
-            f"{request.method} {self.redactor.url(reply.url)} {reply.status} {reply.elapsed:.3f}s"
-        )
+        if self._log:
+            url = self.redactor.url(reply.url)
+            self._log(f"{request.method} {url} {reply.status} {reply.elapsed:.3f}s")
         return reply
 
     async def _start(self) -> None:
@@ -325,7 +325,8 @@ class Session:
             # everybody was told to wait, not only this request
             self._not_before = max(self._not_before, time.monotonic() + wait)
             wait += random.uniform(0, 0.1)  # noqa: S311 - spread, not secrecy
-        self._log(f"{error.message}; trying again in {wait:.1f} s")
+        if self._log:
+            self._log(f"{error.message}; trying again in {wait:.1f} s")
         self.traffic.waited += wait
         await asyncio.sleep(wait)
 
@@ -367,7 +368,8 @@ class Session:
         resume = (*resume, ("Accept-Encoding", "identity"))
         async with self.streamed(request, resume) as (head, pieces):
             self.traffic.requests += 1
-            self._log(f"{request.method} {self.redactor.url(head.url)} {head.status}")
+            if self._log:
+                self._log(f"{request.method} {self.redactor.url(head.url)} {head.status}")
             if head.status == _RANGE_REFUSED and offset:
                 await asyncio.to_thread(path.unlink)
                 return replace(head, status=503)
@@ -404,7 +406,7 @@ async def open_session(
     project: Project,
     *,
     redactor: Redactor | None = None,
-    log: Callable[[str], None] = lambda _: None,
+    log: Callable[[str], None] | None = None,
     say: Callable[[str], None] = lambda _: None,
     egress: Egress = OWN_MACHINE,
 ) -> AsyncIterator[Session]:

@@ -61,7 +61,7 @@ class Orders:
     """Forget what a run that was cut off has collected."""
     allow_empty: bool = False
     on_page: Callable[[Tally, Traffic], None] = lambda _tally, _traffic: None
-    log: Callable[[str], None] = lambda _line: None
+    log: Callable[[str], None] | None = None
     say: Callable[[str], None] = lambda _line: None
     """For what a person wants to know at once, such as a long wait."""
     egress: Egress = OWN_MACHINE

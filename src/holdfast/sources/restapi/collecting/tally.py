@@ -96,11 +96,10 @@ class Tally:
         self.records += len(page.records)
         self.bytes += len(page.body)
         if self.project.data.item_key:
-            for key in keys_of(self.project, page.records):
-                if key is None:
-                    self.keyless += 1
-                else:
-                    self._keys.add(key)
+            keys = keys_of(self.project, page.records)
+            present = [key for key in keys if key is not None]
+            self.keyless += len(keys) - len(present)
+            self._keys.add(present)
         if len(self.fields) < _FIELDS:
             for record in page.records[:1]:
                 self.fields.update(dict.fromkeys(record if isinstance(record, dict) else ()))

@@ -68,7 +68,7 @@ def follow(
     *,
     mode: str = FULL,
     progress: Progress | None = None,
-    log: Callable[[str], None] = lambda _: None,
+    log: Callable[[str], None] | None = None,
     say: Callable[[str], None] = lambda _: None,
     egress: Egress = OWN_MACHINE,
 ) -> list[Followed]:

@@ -66,7 +66,7 @@ def getfiles(
     project: Project,
     *,
     progress: Progress | None = None,
-    log: Callable[[str], None] = lambda _: None,
+    log: Callable[[str], None] | None = None,
     say: Callable[[str], None] = lambda _: None,
     egress: Egress = OWN_MACHINE,
 ) -> Gotten:
