@@ -98,7 +98,11 @@ class Place:
     def put(self, content: bytes = b"content", name: str = "dump.sql", **more: Any) -> Backup:
         wanted = order(name, **more)
         incoming = self.keeper.begin(wanted)
-        incoming.write(content)
+        try:
+            incoming.write(content)
+        except BaseException:
+            incoming.abandon()
+            raise
         incoming.finish().result(20)
         return self.rows[wanted.uid]
 
@@ -106,10 +110,14 @@ class Place:
         more.setdefault("target", TREE)
         wanted = order(name, **more)
         tree = self.keeper.begin_tree(wanted)
-        for path, content in files.items():
-            file = tree.file(path, mtime=NOON)
-            file.write(content)
-            file.end()
+        try:
+            for path, content in files.items():
+                file = tree.file(path, mtime=NOON)
+                file.write(content)
+                file.end()
+        except BaseException:
+            tree.abandon()
+            raise
         tree.finish().result(20)
         return self.rows[wanted.uid]
 
@@ -152,3 +160,8 @@ def repository(tmp_path, empty_repository):
     place = Place(make)
     yield place
     place.keeper.close()
+
+
+@pytest.fixture
+def new_place():
+    return Place

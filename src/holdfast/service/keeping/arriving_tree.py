@@ -51,9 +51,15 @@ class FolderTree:
         self._failure: BaseException | None = None
         self._over = False
         self._result: Future[Kept] | None = None
-        with told("begin an upload"):
-            self._descriptor = self._make_top()
-            self._list = ListWriter(yard.root, self._uid)
+        self._descriptor = -1
+        try:
+            with told("begin an upload"):
+                self._descriptor = self._make_top()
+                self._list = ListWriter(yard.root, self._uid)
+        except BaseException:
+            discard(yard.root, self._uid)
+            self._release()
+            raise
 
     def _make_top(self) -> int:
         *above, name = tmp_parts(self._uid)

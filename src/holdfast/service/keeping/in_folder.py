@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from holdfast.core.entries import Kind
 from holdfast.core.errors import (
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
         Outgoing,
         Recorder,
     )
-    from holdfast.service.keeping.journal import Record
+    from holdfast.service.keeping.journal import Record, Standing
 
 _WRITERS: Final = 4
 _TARGET_FACTS: Final = (
@@ -120,7 +120,8 @@ class FolderKeeper:
                 reconcile(self._root, self._journal)
 
     def _check_pool(self) -> None:
-        if self._journal.pool != self._pool:
+        begin_is_damaged = not self._journal.pool and 1 in self._journal.damaged
+        if self._journal.pool != self._pool and not begin_is_damaged:
             raise NoRepositoryError(
                 f"{self._root.path} holds another plain pool than the one that was there",
                 remedy="Nothing was changed. Is the right disk mounted?",
@@ -342,28 +343,22 @@ class FolderKeeper:
         parts = parts_of(path)
         path = "/".join(parts)
         with self._changing(backup) as (uid, standing):
-            if standing is None:
-                raise ObjectNotFoundError(f"the journal does not know {backup.path} any more")
             if standing.path == path:
                 return path
             if path in self._journal.owners or self._root.look(parts):
                 raise RecordExistsError(f"there is something at {path} already")
             lies = standing.lies(uid)
-            self._must_be_there(backup, self._found_at(lies, standing.before))
+            self._must_be_there(backup, lies)
             self._move({"do": "rename", "uid": uid, "path": path}, {"path": standing.path})
             self._tidy_above(lies)
         return path
 
     def move(self, backup: Backup, *, recycled: bool) -> None:
         with self._changing(backup) as (uid, standing):
-            if standing is None:
-                raise ObjectNotFoundError(f"the journal does not know {backup.path} any more")
             if standing.recycled == recycled:
-                if standing.before is not None:
-                    end_move(self._root, self._journal, uid)
                 return
             lies = standing.lies(uid)
-            self._must_be_there(backup, self._found_at(lies, standing.before))
+            self._must_be_there(backup, lies)
             if not recycled and (
                 standing.path in self._journal.owners or self._root.look(parts_of(standing.path))
             ):
@@ -414,10 +409,16 @@ class FolderKeeper:
         return before if before and not self._root.look(lies) else lies
 
     @contextmanager
-    def _changing(self, backup: Backup) -> Iterator[tuple[str, Any]]:
+    def _changing(self, backup: Backup) -> Iterator[tuple[str, Standing]]:
+        """A move that was cut short is ended first: a line tells only the one before it."""
         with told(f"move {backup.path}"), self._journal.locked():
             self._check_pool()
-            yield backup.uid, self._journal.standing.get(backup.uid)
+            standing = self._journal.standing.get(backup.uid)
+            if standing is None:
+                raise ObjectNotFoundError(f"the journal does not know {backup.path} any more")
+            if standing.before is not None:
+                end_move(self._root, self._journal, backup.uid)
+            yield backup.uid, self._journal.standing[backup.uid]
 
     # --- proof ------------------------------------------------------------------------------------
 
