@@ -69,13 +69,18 @@ class Bench:
         """Prints how many times faster we are than the other, and the bar."""
         ours, theirs = self.samples[f"{group} holdfast"], self.samples[f"{group} apibackuper"]
         ratio = measure.paired_ratio(theirs, ours)
+        effort = sum(sample.cpu for sample in theirs) / sum(sample.cpu for sample in ours)
         told = [
             f"{name} {measure.median(samples):.2f} s ({measure.spread(samples)})"
             + (f" = {per / measure.median(samples):.0f}/s" if per else "")
             for name, samples in (("holdfast", ours), ("apibackuper", theirs))
         ]
         verdict = "met" if ratio >= bar else "MISSED"
-        print(f"{group}: {', '.join(told)}; {ratio:.1f}x, bar {bar:g}x: {verdict}", flush=True)
+        print(
+            f"{group}: {', '.join(told)}; {ratio:.1f}x ({effort:.1f}x the processor time),"
+            f" bar {bar:g}x: {verdict}",
+            flush=True,
+        )
 
     def memory(self, group: str) -> None:
         peak = max(sample.pss for sample in self.samples[f"{group} holdfast"])
