@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from holdfast.core.entries import Kind
 from holdfast.core.errors import DamagedError, RestoreError
@@ -11,7 +11,7 @@ from holdfast.repo.browsing.streaming import Wanted
 from holdfast.repo.browsing.walk import walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from holdfast.core.entries import Entry
     from holdfast.core.ids import BlobId
@@ -35,6 +35,18 @@ class Member(NamedTuple):
     """how many the content comes in"""
     same_as: bytes | None = None
     """the path of an earlier member that is the same file"""
+
+
+class Parts(Protocol):
+    """What an archive is written from: a `streaming.ReadAhead` of what `Members.wanted` wants, or
+    anything else that gives the same.
+    """
+
+    def next(self) -> Sequence[tuple[Any, bytes]] | None:
+        """Some more, in order: a `Member` with the first of its content, or None with more of it.
+        None at the end.
+        """
+        ...
 
 
 class Members:

@@ -111,7 +111,10 @@ class Gzip:
 
 
 class Xz:
-    """The .xz file format 1.1: one stream, a block for each chunk, checked by CRC-32."""
+    """The .xz file format 1.1: one stream, a block for each chunk, checked by CRC-32. What cannot
+    be compressed, as most of what is backed up in archives, is stored as it is: finding that out by
+    LZMA takes a second for each few mebibytes.
+    """
 
     _FLAGS = b"\0\1"
     _FILTERS = ({"id": lzma.FILTER_LZMA2, "preset": 0},)
@@ -127,6 +130,8 @@ class Xz:
         return b"\xfd7zXZ\0" + self._FLAGS + _crc32(self._FLAGS)
 
     def pack(self, chunk: bytes, before: bytes) -> bytes:  # noqa: ARG002  blocks stand alone
+        if not _shrinks(chunk):
+            return _lzma2_stored(chunk)
         return lzma.compress(chunk, lzma.FORMAT_RAW, filters=list(self._FILTERS))
 
     def join(self, chunk: bytes, packed: bytes) -> bytes:
@@ -146,6 +151,30 @@ class Xz:
         index += _crc32(index)
         back = struct.pack("<I", len(index) // 4 - 1) + self._FLAGS
         return index + _crc32(back) + back + b"YZ"
+
+
+_SAMPLE = 32 << 10
+_WORTH = 0.97
+
+
+def _shrinks(chunk: bytes) -> bool:
+    """Whether some of it, from its beginning, middle and end, does."""
+    middle = len(chunk) // 2
+    sample = chunk[:_SAMPLE] + chunk[middle : middle + _SAMPLE] + chunk[-_SAMPLE:]
+    return len(zlib.compress(sample, 1)) < len(sample) * _WORTH
+
+
+_LZMA2_CHUNK = 64 << 10
+_LZMA2_FIRST, _LZMA2_NEXT, _LZMA2_END = b"\1", b"\2", b"\0"
+
+
+def _lzma2_stored(content: bytes) -> bytes:
+    """Uncompressed chunks of LZMA2."""
+    parts = []
+    for at in range(0, len(content), _LZMA2_CHUNK):
+        piece = content[at : at + _LZMA2_CHUNK]
+        parts += [_LZMA2_NEXT if at else _LZMA2_FIRST, struct.pack(">H", len(piece) - 1), piece]
+    return b"".join([*parts, _LZMA2_END])
 
 
 def _crc32(content: bytes) -> bytes:

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from holdfast.core.entries import Entry
-    from holdfast.repo.browsing.archives_members import Member
-    from holdfast.repo.browsing.streaming import ReadAhead
+    from holdfast.repo.browsing.archives_members import Member, Parts
 
 _SECOND = 1_000_000_000
 _BLOCK = tarfile.BLOCKSIZE
@@ -33,7 +32,7 @@ _TYPES = {
 }
 
 
-def tar_parts(read: ReadAhead) -> Iterator[bytes]:
+def tar_parts(read: Parts) -> Iterator[bytes]:
     """Of what `Members.wanted` wants."""
     written = left = 0
     while batch := read.next():

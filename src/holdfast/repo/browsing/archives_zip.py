@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from holdfast.core.entries import Entry
-    from holdfast.repo.browsing.archives_members import Member
-    from holdfast.repo.browsing.streaming import ReadAhead
+    from holdfast.repo.browsing.archives_members import Member, Parts
 
 _SECOND = 1_000_000_000
 _LOCAL = struct.Struct("<4s5H3I2H")
@@ -162,7 +161,7 @@ def ending(members: int, offset: int, length: int) -> bytes:
     return end + _END.pack(b"PK\5\6", 0, 0, members, members, length, offset, 0)
 
 
-def zip_parts(read: ReadAhead, *, compress: bool) -> Iterator[bytes]:
+def zip_parts(read: Parts, *, compress: bool) -> Iterator[bytes]:
     """Of what `Members.wanted` wants. The list at the end grows in memory, some hundred bytes for
     each member.
     """

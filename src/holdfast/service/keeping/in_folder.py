@@ -314,11 +314,11 @@ class FolderKeeper:
         )
 
     def archive(self, backup: Backup, format_: str, *, top: str = "") -> Outgoing:
-        check_format(format_)
+        form = check_format(format_)
         found = self._members(backup)
 
         def make() -> Iterator[Buffer]:
-            return archive(self._archived(backup, found, os.fsencode(top)), format_)
+            return archive(self._archived(backup, found, os.fsencode(top)), form)
 
         return Made(make, modified=backup.received)
 

@@ -24,7 +24,7 @@ from holdfast.core.errors import (
     UnreadableError,
 )
 from holdfast.core.ids import ObjectId
-from holdfast.repo.browsing.archives import ArchiveFormat, archive
+from holdfast.repo.browsing.archives import archive
 from holdfast.repo.browsing.reading import BlobReader
 from holdfast.repo.browsing.streaming import ReadPool, open_file, open_node
 from holdfast.repo.browsing.walk import resolve, subtree_of, walk
@@ -33,6 +33,7 @@ from holdfast.repo.saving.intake_archives import receive
 from holdfast.service.keeping.arriving import check_size
 from holdfast.service.keeping.contract import Kept, Listed, Verified
 from holdfast.service.keeping.facts import closing_tags, folder_of, found_in, is_backup, tags_of
+from holdfast.service.keeping.folder_archives import check_format
 from holdfast.service.keeping.made import Made
 from holdfast.service.keeping.naming import file_name
 from holdfast.store.contract import FileKind
@@ -64,7 +65,6 @@ __all__ = ["RepositoryKeeper", "tags_of"]
 
 HOST: Final = "holdfast"
 """As which the server's own snapshots say they were made."""
-_FORMATS: Final = {str(form) for form in ArchiveFormat} - {str(ArchiveFormat.ZIP_DEFLATED)}
 
 
 class RepositoryKeeper:
@@ -158,13 +158,11 @@ class RepositoryKeeper:
         return found.tree
 
     def archive(self, backup: Backup, format_: str, *, top: str = "") -> Outgoing:
-        if format_ not in _FORMATS:
-            known = ", ".join(sorted(_FORMATS))
-            raise InvalidError(f"there is no archive format {format_!r}; known are {known}")
+        form = check_format(format_)
         tree = self._content_of(backup)
 
         def make() -> Iterator[Buffer]:
-            return archive(self._readers, tree, ArchiveFormat(format_), top=os.fsencode(top))
+            return archive(self._readers, tree, form, top=os.fsencode(top))
 
         return Made(make, modified=backup.received)
 
