@@ -4,7 +4,7 @@ PY := .venv/bin/python
 SETUP := .venv/.ready
 
 help:
-	@echo "make run        back a real folder up, check it, restore it, compare"
+	@echo "make run        back real folders up, check, restore, compare; then a server that does, too"
 	@echo "make test       the tests (make test-long: the full campaigns)"
 	@echo "make check      formatting, lint, types, layers, docs"
 	@echo "make bench      speed and memory beside restic and borg"
@@ -19,6 +19,7 @@ setup: $(SETUP)
 
 run: $(SETUP)
 	@$(PY) examples/first_backup.py
+	@$(PY) examples/first_server.py
 
 test: $(SETUP) check
 	@scripts/test
