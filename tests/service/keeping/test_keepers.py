@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import tarfile
+import time
 import zipfile
 from concurrent.futures import wait
 
@@ -210,6 +211,18 @@ def test_a_tree_is_given_back_file_by_file(place):
     assert (entries["a.txt"].size, entries["a.txt"].modified) == (5, NOON)
     for path, content in FILES.items():
         assert place.content_of(place.keeper.open_path(backup, os.fsdecode(path))) == content
+
+
+def test_thousands_of_files_are_opened_one_after_the_other_in_seconds(place):
+    names = [b"d%d/f%d" % (number % 3, number) for number in range(2000)]
+    backup = place.put_tree(dict.fromkeys(names, b"x"))
+    began = time.monotonic()
+    for name in names:
+        assert place.content_of(place.keeper.open_path(backup, name.decode())) == b"x"
+    assert time.monotonic() - began < 30
+    for wrong in ("d0", "d0/f1", "d0/f0/x", "none", ""):
+        with pytest.raises(PathNotFoundError):
+            place.keeper.open_path(backup, wrong)
 
 
 def test_links_and_directories_are_kept_as_they_are(place):

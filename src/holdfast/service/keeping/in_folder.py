@@ -53,7 +53,7 @@ from holdfast.service.keeping.reconciling import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from holdfast.core.progress import Progress
@@ -100,6 +100,7 @@ class FolderKeeper:
         self._pool = pool
         self._workers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="plain-pool")
         self._committer = Committer(self._commit, "plain-pool-commit")
+        self._last_list: tuple[tuple[str, int, int, int], Mapping[bytes, Member]] | None = None
         self._yard = Yard(self._root, self._workers, self._committer.put)
 
     # --- opening ----------------------------------------------------------------------------------
@@ -299,10 +300,20 @@ class FolderKeeper:
             if path == backup.name:
                 return self.open(backup)
         else:
-            for member in members(self._root, backup.uid):
-                if member.path == wanted and member.kind is Kind.FILE:
-                    return self._outgoing(lies, member)
+            member = self._listed(backup.uid).get(wanted)
+            if member is not None and member.kind is Kind.FILE:
+                return self._outgoing(lies, member)
         raise PathNotFoundError(f"the backup has no file {path!r}")
+
+    def _listed(self, uid: str) -> Mapping[bytes, Member]:
+        """By path. The last list is remembered: files of one backup are often opened in a row."""
+        found = self._root.look(list_parts(uid))
+        stamp = (uid, found.st_ino, found.st_mtime_ns, found.st_size) if found else (uid, 0, 0, 0)
+        known = self._last_list
+        if known is None or known[0] != stamp:
+            known = stamp, {member.path: member for member in members(self._root, uid)}
+            self._last_list = known
+        return known[1]
 
     def _outgoing(self, lies: tuple[str, ...], member: Member) -> FolderOutgoing:
         assert member.content is not None

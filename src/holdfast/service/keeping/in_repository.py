@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import OrderedDict
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -26,9 +27,15 @@ from holdfast.core.errors import (
 from holdfast.core.ids import ObjectId
 from holdfast.repo.browsing.archives import archive
 from holdfast.repo.browsing.reading import BlobReader
-from holdfast.repo.browsing.streaming import ReadPool, open_file, open_node
+from holdfast.repo.browsing.streaming import ReadPool, open_node
 from holdfast.repo.browsing.walk import resolve, subtree_of, walk
-from holdfast.repo.saving.intake import About, Intake, IntakePlan
+from holdfast.repo.saving.intake import (
+    UNFINISHED,
+    About,
+    Intake,
+    IntakePlan,
+    remove_unfinished,
+)
 from holdfast.repo.saving.intake_archives import receive
 from holdfast.service.keeping.arriving import check_size
 from holdfast.service.keeping.contract import Kept, Listed, Verified
@@ -65,6 +72,8 @@ __all__ = ["RepositoryKeeper", "tags_of"]
 
 HOST: Final = "holdfast"
 """As which the server's own snapshots say they were made."""
+_FOLDERS: Final = 16
+"""Folders whose names are remembered."""
 
 
 class RepositoryKeeper:
@@ -87,6 +96,7 @@ class RepositoryKeeper:
         self._guard = threading.Lock()
         self._intake_made: Intake | None = None
         self._readers_made: ReadPool | None = None
+        self._folders: OrderedDict[BlobId, Mapping[bytes, Node]] = OrderedDict()
 
     @property
     def _intake(self) -> Intake:
@@ -179,12 +189,33 @@ class RepositoryKeeper:
             )
 
     def open_path(self, backup: Backup, path: str) -> Outgoing:
-        wanted = b"/" + os.fsencode(path.strip("/"))
+        *folders, name = os.fsencode(path.strip("/")).split(b"/")
         tree = self._content_of(backup)
-        found = resolve(self._readers, tree, wanted)
-        if found.node is None or found.node.type != str(Kind.FILE):
+        for each in folders:
+            found = self._nodes_of(tree).get(each)
+            if found is None or found.type != str(Kind.DIR):
+                raise PathNotFoundError(f"the backup has no file {path!r}")
+            tree = subtree_of(found)
+        node = self._nodes_of(tree).get(name)
+        if node is None or node.type != str(Kind.FILE):
             raise PathNotFoundError(f"the backup has no file {path!r}")
-        return _Giving(open_file(self._readers, tree, wanted), found.node.entry().mtime)
+        return _Giving(open_node(self._readers, node), node.entry().mtime)
+
+    def _nodes_of(self, tree: BlobId) -> Mapping[bytes, Node]:
+        """By name. The last ones are remembered: files of one folder are often opened in a row."""
+        with self._guard:
+            known = self._folders.get(tree)
+            if known is not None:
+                self._folders.move_to_end(tree)
+                return known
+        found: dict[bytes, Node] = {}
+        for node in self._readers.load_tree(tree):
+            found.setdefault(node.raw_name(), node)
+        with self._guard:
+            self._folders[tree] = found
+            if len(self._folders) > _FOLDERS:
+                self._folders.popitem(last=False)
+        return found
 
     # --- moving and deleting ----------------------------------------------------------------------
 
@@ -219,10 +250,14 @@ class RepositoryKeeper:
     # --- what is there ----------------------------------------------------------------------------
 
     def found(self) -> Iterator[FoundBackup]:
-        """Snapshots that cannot be read are passed over: `check` names them."""
+        """Snapshots that cannot be read are passed over: `check` names them. What a dead process
+        has left of uploads under way is tidied up by the way.
+        """
         for snapshot in self.repository.snapshots([]):
             if is_backup(snapshot):
                 yield found_in(snapshot, self.repository_id)
+            elif UNFINISHED in snapshot.tags:
+                remove_unfinished(self.repository, [snapshot])
 
     def close(self) -> None:
         """Ends the threads; uploads on their way are abandoned."""
