@@ -19,7 +19,7 @@ from holdfast.core.errors import (
 )
 from holdfast.store import directory
 from holdfast.store.contract import FileKind
-from holdfast.store.directory import DirectoryStore
+from holdfast.store.directory import RESERVE, DirectoryStore
 from holdfast.store.files import SystemFiles
 from holdfast.testing.fake_clock import FakeClock
 from holdfast.testing.store_contract import keep, named, sample
@@ -226,6 +226,41 @@ def test_interrupted_writer_s_files_are_swept_when_old(store, tmp_path):
     assert watched.sweep(3600) == 6
     assert everything(tmp_path) == []
     assert watched.sweep(0) == 0
+
+
+def test_room_is_kept_aside(store, tmp_path):
+    """It takes real blocks, grows, is kept where there is no more to be had, and is given back."""
+
+    class Full(SystemFiles):
+        def write(self, descriptor, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    file = tmp_path / "repository" / RESERVE
+    assert store.reserve(100_000) == 100_000
+    assert store.reserve(50_000) == 100_000
+    assert store.reserve(200_000) == 200_000
+    assert file.stat().st_blocks * 512 >= 200_000
+    assert file.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(StorageFullError):
+        DirectoryStore(store.address, files=Full()).reserve(300_000)
+    assert everything(tmp_path) == [file]
+    assert file.stat().st_size == 200_000
+    assert store.reserve(0) == 0
+    assert everything(tmp_path) == []
+    assert store.reserve(0) == 0
+
+
+def test_a_process_that_must_end_leaves_nothing(store, tmp_path):
+    """What it is writing is removed without waiting for the disk."""
+
+    class Slow(SystemFiles):
+        def sync(self, descriptor):
+            os.fsync(descriptor)
+            directory.drop_unfinished()
+
+    with pytest.raises(StoreError):
+        keep(DirectoryStore(store.address, files=Slow()), PACK, DATA)
+    assert everything(tmp_path) == []
 
 
 def test_interrupt_leaves_nothing(store, tmp_path):

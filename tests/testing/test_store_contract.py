@@ -90,6 +90,11 @@ class Forgetful(MemoryStore):
             del self._objects[key]
 
 
+class Stingy(MemoryStore):
+    def reserve(self, size):
+        return size // 2
+
+
 class Racing(MemoryStore):
     def put(self, kind, name, data):
         try:
@@ -121,6 +126,7 @@ BROKEN = {
     "only_names_of_ours_are_taken": Trusting,
     "folders_can_be_made_twice": Resetting,
     "sweeping_spares_whole_objects": OverSweeping,
+    "room_kept_aside_is_no_object": Stingy,
     "threads_do_not_disturb_each_other": Forgetful,
     "one_of_many_puts_wins": Racing,
     "forked_processes_share_it": NotForkable,

@@ -74,7 +74,7 @@ def _back_up(
         began = format_time(opened.clock.now())
         with (
             BackupReport(output, None) as report,
-            repository.locked(opened, settings, output, refreshing=False) as lock,
+            repository.locked(opened, settings, output, writing=True, refreshing=False) as lock,
         ):
             report.parent(chosen.parent)
             result = back_up(opened, source, chosen, observer=report, lock=lock)

@@ -263,7 +263,7 @@ def _keep(
     began = format_time(opened.clock.now())
     with (
         BackupReport(output, reading.totals) as report,
-        repository.locked(opened, settings, output, refreshing=False) as lock,
+        repository.locked(opened, settings, output, writing=True, refreshing=False) as lock,
     ):
         if find_parent is not None:
             chosen = _with_parent(opened, chosen, reading, *find_parent)

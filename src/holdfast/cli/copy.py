@@ -60,7 +60,9 @@ def copy(
         )
         with (
             repository.locked(source, settings, output, refreshing=False) as source_lock,
-            repository.locked(destination, settings, output, refreshing=False) as lock,
+            repository.locked(
+                destination, settings, output, writing=True, refreshing=False
+            ) as lock,
             Meter(output) as meter,
         ):
             report = copy_snapshots(

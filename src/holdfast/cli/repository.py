@@ -11,7 +11,12 @@ from holdfast.cli.cache import default_root, remove_old
 from holdfast.cli.output import Output
 from holdfast.cli.password import read_password
 from holdfast.cli.settings import Settings
-from holdfast.core.errors import HoldfastError, UsageError
+from holdfast.core.errors import (
+    HoldfastError,
+    StorageFullError,
+    StoreDeniedError,
+    UsageError,
+)
 from holdfast.core.units import parse_duration
 
 if TYPE_CHECKING:
@@ -172,10 +177,13 @@ def locked(
     output: Output,
     *,
     exclusive: bool = False,
+    writing: bool = False,
     refreshing: bool = True,
 ) -> Iterator["Lock | None"]:
-    """Holds a lock for the block; None with --no-lock, which is for reading only.
+    """Holds a lock for the block. None with --no-lock, and where a lock cannot be written by one
+    who only reads: what a prune deletes meanwhile is then missed with an error.
 
+    `writing`: objects are stored under a lock that is not exclusive.
     `refreshing`: keeps it fresh here; False where the engine does, because it starts worker
     processes first.
 
@@ -183,22 +191,17 @@ def locked(
         LockedError: another program holds one that excludes ours, and went on for longer than
         --retry-lock.
     """
-    from holdfast.repo.lock import acquire
-
     if settings.no_lock and not exclusive:
         yield None
         return
     try:
-        wait = parse_duration(settings.retry_lock)
-    except ValueError as error:
-        raise UsageError(f"--retry-lock: {error}") from error
-    lock = acquire(
-        repository.objects,
-        exclusive=exclusive,
-        clock=repository.clock,
-        wait=wait,
-        on_wait=output.note,
-    )
+        lock = _acquire(repository, settings, output, exclusive=exclusive)
+    except (StorageFullError, StoreDeniedError) as error:
+        if exclusive or writing:
+            raise
+        output.note(f"reading without a lock, for none can be written: {error.message}")
+        yield None
+        return
     with stopping.letting_go(lock.release):
         try:
             if refreshing:
@@ -211,6 +214,27 @@ def locked(
                 lock.release()
             raise
         lock.release()
+
+
+def _acquire(
+    repository: "Repository", settings: Settings, output: Output, *, exclusive: bool
+) -> "Lock":
+    from holdfast.repo.lock import acquire
+    from holdfast.repo.room import acquire_on_full_disk
+
+    try:
+        wait = parse_duration(settings.retry_lock)
+    except ValueError as error:
+        raise UsageError(f"--retry-lock: {error}") from error
+    if exclusive:
+        return acquire_on_full_disk(repository, wait=wait, on_wait=output.note)
+    return acquire(
+        repository.objects,
+        exclusive=False,
+        clock=repository.clock,
+        wait=wait,
+        on_wait=output.note,
+    )
 
 
 def readable_snapshots(repository: "Repository", output: Output) -> "list[Snapshot]":

@@ -91,7 +91,7 @@ class StorageFullError(StoreError):
     http_status = 507
     remedy = (
         "Earlier backups are untouched. "
-        "Free space (`holdfast forget --prune` works on a full disk) and run again."
+        "Free space (`holdfast prune` and `forget --prune` work on a full disk) and run again."
     )
 
 

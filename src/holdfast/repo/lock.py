@@ -330,7 +330,8 @@ def acquire(
             blocking = _blocking(objects, watch, watch.look(besides=own), exclusive=exclusive)
             if not blocking:
                 if mine is not None:
-                    return mine
+                    taken, mine = mine, None
+                    return taken
                 mine = Lock(objects, clock, exclusive=exclusive)
                 clock.sleep(0 if objects.store.properties.local else _SETTLE)
                 continue
@@ -347,13 +348,10 @@ def acquire(
             if exclusive:
                 wish = _keep_wishing(objects, clock, wish)
             clock.sleep(_POLL)
-    except BaseException:
-        if mine is not None:
-            mine.release()
-        raise
     finally:
-        if wish is not None:
-            wish.release()
+        for left in (mine, wish):
+            if left is not None:
+                left.release()
 
 
 def _keep_wishing(objects: Objects, clock: Clock, wish: Lock | None) -> Lock | None:

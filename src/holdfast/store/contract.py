@@ -126,4 +126,14 @@ class Store(Protocol):
         """
         ...
 
+    def reserve(self, size: int) -> int:
+        """Keeps so many bytes of room aside for the day when there is none; 0 gives all of it
+        back. How many are kept now: no fewer than asked for, or 0 where a store has no disk of its
+        own that could run full.
+
+        Raises:
+            StorageFullError: there is no room for it; what was kept before still is.
+        """
+        ...
+
     def close(self) -> None: ...

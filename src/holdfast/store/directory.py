@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 OPEN_PACKS: Final = 64
 """Descriptors kept for range reads."""
 
+RESERVE: Final = ".holdfast-reserve"
+"""The file that keeps room aside; no name that any program looks for in a repository."""
+
 _TEMPORARY = re.compile(r"\.holdfast-[0-9a-f]{16}\.tmp")
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT}
 _DENIED: Final = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -130,15 +133,8 @@ class DirectoryStore:
             if os.path.lexists(path):
                 taken = True
             else:
-                temporary = f"{folder}/.holdfast-{os.urandom(8).hex()}.tmp"
-                _unfinished.add(temporary)
-                try:
-                    self._write(temporary, memoryview(data).cast("B"))
+                with self._unnamed(folder, data) as temporary:
                     taken = not self._give_name(temporary, path)
-                finally:
-                    with suppress(OSError):  # `sweep` takes what stays
-                        self._files.unlink(temporary)
-                    _unfinished.discard(temporary)
             # Also where the name is taken: its finder relies on it as on a put of their own.
             self._files.sync_folder(folder)
         if taken:
@@ -212,6 +208,23 @@ class DirectoryStore:
                             swept += 1
         return swept
 
+    def reserve(self, size: int) -> int:
+        path = f"{self.address}/{RESERVE}"
+        with _explained("keep room aside in", self.address):
+            try:
+                kept = os.stat(path).st_size
+            except FileNotFoundError:
+                kept = 0
+            if kept and not size:
+                self._files.unlink(path)
+                self._files.sync_folder(self.address)
+            elif kept < size:
+                # Nothing that a file system could store in fewer bytes.
+                with self._unnamed(self.address, os.urandom(size)) as temporary:
+                    self._files.rename(temporary, path)
+                self._files.sync_folder(self.address)
+        return max(kept, size) if size else 0
+
     def close(self) -> None:
         self._open_pack.cache_clear()
 
@@ -253,6 +266,19 @@ class DirectoryStore:
         if not os.path.isdir(path):
             with suppress(FileExistsError):  # by somebody else since; a file there fails later on
                 self._files.make_folder(path)
+
+    @contextmanager
+    def _unnamed(self, folder: str, data: bytes | memoryview) -> Iterator[str]:
+        """A temporary file that holds the data, durable; it is gone at the end."""
+        temporary = f"{folder}/.holdfast-{os.urandom(8).hex()}.tmp"
+        _unfinished.add(temporary)
+        try:
+            self._write(temporary, memoryview(data).cast("B"))
+            yield temporary
+        finally:
+            with suppress(OSError):  # it has another name; or else `sweep` takes what stays
+                self._files.unlink(temporary)
+            _unfinished.discard(temporary)
 
     def _write(self, path: str, data: memoryview) -> None:
         descriptor = self._create(path)

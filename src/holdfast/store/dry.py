@@ -24,3 +24,6 @@ class DryStore(WrappedStore):
 
     def sweep(self, older_than: float) -> int:  # noqa: ARG002
         return 0
+
+    def reserve(self, size: int) -> int:  # noqa: ARG002
+        return 0

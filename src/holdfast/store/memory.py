@@ -70,6 +70,9 @@ class MemoryStore:
     def sweep(self, older_than: float) -> int:  # noqa: ARG002  nothing is ever half-written here
         return 0
 
+    def reserve(self, size: int) -> int:  # noqa: ARG002  there is no disk of ours
+        return 0
+
     def close(self) -> None:
         """The objects stay, as they would anywhere else."""
 

@@ -158,6 +158,9 @@ class RestStore:
     def sweep(self, older_than: float) -> int:  # noqa: ARG002  see the class
         return 0
 
+    def reserve(self, size: int) -> int:  # noqa: ARG002  there is no disk of ours
+        return 0
+
     def close(self) -> None:
         self._client.close()
 

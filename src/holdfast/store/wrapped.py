@@ -45,5 +45,8 @@ class WrappedStore:
     def sweep(self, older_than: float) -> int:
         return self.inner.sweep(older_than)
 
+    def reserve(self, size: int) -> int:
+        return self.inner.reserve(size)
+
     def close(self) -> None:
         self.inner.close()

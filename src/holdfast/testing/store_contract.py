@@ -174,6 +174,18 @@ def sweeping_spares_whole_objects(store: Store) -> None:
     assert all(store.get(kind, name) == sample(100) for kind, name in names.items())
 
 
+def room_kept_aside_is_no_object(store: Store) -> None:
+    """As much as was asked for or none; given back, none; and no listing names it."""
+    for size in (1000, 5000, 10):
+        kept = store.reserve(size)
+        assert kept == 0 or kept >= size
+    assert all(list(store.list(kind)) == [] for kind in FileKind)
+    name = keep(store, FileKind.PACK, b"beside it")
+    assert store.sweep(0) == 0
+    assert store.reserve(0) == 0
+    assert store.get(FileKind.PACK, name) == b"beside it"
+
+
 def threads_do_not_disturb_each_other(store: Store) -> None:
     """Puts, reads and removals at once: each object is its own."""
 
@@ -241,6 +253,7 @@ PROMISES: Final[tuple[Promise, ...]] = (
     only_names_of_ours_are_taken,
     folders_can_be_made_twice,
     sweeping_spares_whole_objects,
+    room_kept_aside_is_no_object,
     threads_do_not_disturb_each_other,
     one_of_many_puts_wins,
     forked_processes_share_it,

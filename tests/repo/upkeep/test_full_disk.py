@@ -11,12 +11,13 @@ from holdfast.core.errors import StorageFullError
 from holdfast.core.progress import Silence
 from holdfast.repo.lock import acquire
 from holdfast.repo.repository import Repository
+from holdfast.repo.room import acquire_on_full_disk
 from holdfast.repo.upkeep.check import ALL, check
 from holdfast.repo.upkeep.forget import forget, lock_to_forget
 from holdfast.repo.upkeep.prune import prune
 from holdfast.repo.upkeep.prune_plan import PruneOptions, UnusedLimit
 from holdfast.store.contract import FileKind
-from holdfast.store.directory import DirectoryStore
+from holdfast.store.directory import RESERVE, DirectoryStore
 from holdfast.testing.memory_source import File
 
 SILENCE = Silence()
@@ -75,7 +76,7 @@ def _forget_and_prune(repository, names):
     lock = lock_to_forget(repository)
     forget(repository, names, lock=lock, progress=SILENCE)
     if lock is None:
-        lock = acquire(repository.objects, exclusive=True, clock=repository.clock)
+        lock = lock_to_forget(repository)
     try:
         options = PruneOptions(max_unused=UnusedLimit.parse("0"))
         return prune(repository, options, lock=lock, progress=SILENCE, workers=0)
@@ -99,6 +100,49 @@ def test_a_disk_that_is_full_to_the_last_byte_is_freed(disk, story, kept):
     assert len(_names(repository.store, FileKind.PACK)) < len(packs)
     assert kept(repository) == {name: before[name] for name in ids[8:]}
     assert check(repository, read=ALL, lock=None, progress=SILENCE, workers=0).sound
+
+
+def test_a_prune_of_its_own_starts_on_a_full_disk(disk, story, kept, restic):
+    """I1, F2: nothing is left but what was kept aside, and that is enough for the lock and for the
+    new index; restic does not mind the file.
+    """
+    repository = story(DirectoryStore(disk / "r"), days=12, files=8)
+    ids = [s.id for s in sorted(repository.snapshots(), key=lambda s: s.time)]
+    forget(repository, ids[:8], lock=None, progress=SILENCE)
+    before = kept(repository)
+    assert (disk / "r" / RESERVE).stat().st_size >= 128 << 10
+    _fill(disk)
+    with pytest.raises(StorageFullError):
+        acquire(repository.objects, exclusive=True, clock=repository.clock)
+    packs = _names(repository.store, FileKind.PACK)
+    lock = acquire_on_full_disk(repository)
+    try:
+        options = PruneOptions(max_unused=UnusedLimit.parse("0"))
+        report = prune(repository, options, lock=lock, progress=SILENCE, workers=0)
+    finally:
+        lock.release()
+    assert report.removed > 0
+    assert len(_names(repository.store, FileKind.PACK)) < len(packs)
+    assert kept(repository) == before
+    assert (disk / "r" / RESERVE).exists()  # for the next time
+    (disk / "ballast").unlink()
+    restic(disk / "r", "check", "--read-data")
+    restic(disk / "r", "prune", "--max-unused", "0")
+    assert (disk / "r" / RESERVE).exists()
+    assert kept(Repository.unlocked(repository.store, repository.objects.key)) == before
+
+
+def test_where_nothing_was_kept_aside(disk, story):
+    """F2: what restic made has no room of its own; the error names a way that needs none."""
+    repository = story(DirectoryStore(disk / "r"), days=12, files=8)
+    repository.store.reserve(0)
+    _fill(disk)
+    with pytest.raises(StorageFullError) as caught:
+        acquire_on_full_disk(repository)
+    assert "`holdfast forget` needs no room" in caught.value.advice
+    ids = [s.id for s in sorted(repository.snapshots(), key=lambda s: s.time)]
+    assert _forget_and_prune(repository, ids[:8]).removed > 0
+    assert (disk / "r" / RESERVE).exists()
 
 
 def test_a_backup_that_filled_the_disk_is_tidied_up(disk, story, kept, back_up_tree):

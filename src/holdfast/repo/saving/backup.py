@@ -28,6 +28,7 @@ from holdfast.repo.format.gotext import format_time, parse_time
 from holdfast.repo.format.snapshot import Snapshot, SnapshotFile, Summary
 from holdfast.repo.format.tree import Node, node_text
 from holdfast.repo.objects import Objects
+from holdfast.repo.room import keep_room
 from holdfast.repo.saving.chunking import Cutter
 from holdfast.repo.saving.directories import Directories, Directory
 from holdfast.repo.saving.known import KnownBlobs
@@ -292,6 +293,7 @@ class _Run:
             if self._lock is not None:
                 self._lock.prove()
             snapshot = self._repository.save_snapshot(self._snapshot_file(tree, started))
+            keep_room(self._repository)
         self._observer.progress(self.counts, b"")
         outcome = Outcome.PARTIAL if self._problems else Outcome.SUCCEEDED
         return BackupResult(snapshot, self.counts, self._problems, outcome, tree)

@@ -11,7 +11,7 @@ import msgspec
 
 from holdfast.core.errors import ObjectNotFoundError, StorageFullError, UsageError
 from holdfast.core.retention import Dated
-from holdfast.repo.lock import acquire
+from holdfast.repo.room import acquire_on_full_disk, keep_room
 from holdfast.store.contract import FileKind
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def dated(snapshot: Snapshot) -> Dated:
 def lock_to_forget(
     repository: Repository, *, wait: float = 0.0, on_wait: Callable[[str], None] = lambda _: None
 ) -> Lock | None:
-    """The exclusive lock; None where the disk has no room for one.
+    """The exclusive lock; None where the disk has no room for one and none is kept aside.
 
     Removing a snapshot is one atomic step that no other program can be hurt by, so a full disk does
     not prevent it: it gives back the block that the lock of a prune then needs.
@@ -55,9 +55,7 @@ def lock_to_forget(
         LockedError: a live holder is in the way.
     """
     try:
-        return acquire(
-            repository.objects, exclusive=True, clock=repository.clock, wait=wait, on_wait=on_wait
-        )
+        return acquire_on_full_disk(repository, wait=wait, on_wait=on_wait)
     except StorageFullError:
         return None
 
@@ -91,6 +89,7 @@ def forget(
                 continue  # somebody else was faster
             removed.append(name)
             progress.add(items=1)
+    keep_room(repository)
     return removed
 
 

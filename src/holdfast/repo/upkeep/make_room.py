@@ -13,11 +13,12 @@ order of what they ask for:
 3. Index files that name unneeded packs, smallest first: each is replaced by one without them, which
    is smaller, and is all that must fit. Then those packs go, and the next file has their room.
 
-The lock that prune holds took one block before all this; `forget` gave one back for each snapshot
-(and asks for no lock where there is no room for one), and half-written leftovers are swept away
-first. Where not even the smallest replacement fits, nothing more can be done safely, and the error
-says how much room would do. Deleting an index file before its successor is durable would need no
-room, but a crash in between would leave snapshots that cannot be read: that is never done.
+The lock that prune holds took a block before all this. Room for it and for the first index file was
+kept aside while there was any (`room`), `forget` gave a block back for each snapshot, and
+half-written leftovers are swept away first. Where not even the smallest replacement fits, nothing
+more can be done safely, and the error says how much room would do. Deleting an index file before
+its successor is durable would need no room, but a crash in between would leave snapshots that
+cannot be read: that is never done.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ from holdfast.repo.damage import clear_damage, known_damage, record_damage
 from holdfast.repo.format.pack import StoredPack
 from holdfast.repo.objects import NOUNS
 from holdfast.repo.pending import PendingPack, save_pending
+from holdfast.repo.room import keep_room
 from holdfast.repo.upkeep.index_rewrite import remove_quietly, rewrite_index
 from holdfast.repo.upkeep.inventory import take_inventory
 from holdfast.repo.upkeep.make_room import make_room
@@ -99,6 +100,16 @@ def prune(
     """
     assert lock is not None or options.dry_run
     run = _Run(repository, options, lock, progress, workers)
+    report = _free(run, options, progress, ignore)
+    if not options.dry_run:
+        keep_room(repository)
+    return report
+
+
+def _free(
+    run: _Run, options: PruneOptions, progress: Progress, ignore: AbstractSet[ObjectId]
+) -> PruneReport:
+    """Prunes; on a full disk first what needs no room."""
     try:
         return run.once(ignore)
     except StorageFullError as error:
@@ -340,6 +351,7 @@ class _Run:
     def make_room(self, ignore: AbstractSet[ObjectId]) -> tuple[int, int]:
         """Deletes packs that nobody needs without moving anything; how many, and their bytes."""
         assert self._lock is not None
+        self._repository.store.reserve(0)  # this is the day that it was kept for
         inventory, plan = self.plan(ignore)
         if plan.rescue:
             raise StorageFullError(
