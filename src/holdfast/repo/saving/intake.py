@@ -189,6 +189,7 @@ class Intake:
         self._sealers.end()
         self._committer.end()
         self._tenure.end()
+        self._unfinished.release()  # it may be with others right now: nothing is under way any more
         self._windows.trim()
 
     def _await_finishing(self) -> None:

@@ -106,6 +106,12 @@ class Finished:
         except InvalidStateError:
             pass
 
+    def fail_with_pack(self) -> None:
+        """Fails where something that it relies on has."""
+        for pack in self.account.packs:
+            if pack.failure is not None:
+                self.fail(pack.failure)
+
     @property
     def failed(self) -> bool:
         return self.future.done() or any(p.stage is Stage.FAILED for p in self.account.packs)
@@ -246,13 +252,21 @@ class Committer:
                 finished
                 for finished in self._queue
                 if not finished.inside
-                and (finished.body is not None or self._ending)
-                and now - finished.waits_since > self._plan.lock_wait
+                and (
+                    finished.failed
+                    or (
+                        (finished.body is not None or self._ending)
+                        and now - finished.waits_since > self._plan.lock_wait
+                    )
+                )
             ]
             for finished in late:
                 self._queue.remove(finished)
         for finished in late:
-            finished.fail(self._obstacle or StoreBusyError("the repository is in use by another"))
+            finished.fail_with_pack()
+            finished.fail(
+                self._obstacle or StoreBusyError("the repository is left to others for a moment")
+            )
             self._settled(finished)
 
     # --- one group --------------------------------------------------------------------------------
@@ -271,7 +285,8 @@ class Committer:
         else:
             for finished in group:
                 if finished not in kept:
-                    _fail_with_its_pack(finished)
+                    finished.fail_with_pack()
+                    assert finished.future.done()
                 elif (refusal := refused.get(kept[finished].snapshot)) is not None:
                     self._remove_snapshots([kept[finished].snapshot])
                     finished.fail(refusal)
@@ -386,13 +401,6 @@ class Committer:
         """Gives back memory that nothing is in. To be called from `tick`."""
         self._data.trim()
         self._trees.trim()
-
-
-def _fail_with_its_pack(finished: Finished) -> None:
-    for pack in finished.account.packs:
-        if pack.failure is not None:
-            finished.fail(pack.failure)
-    assert finished.future.done()
 
 
 def _kept(finished: Finished, snapshot: Snapshot, tree: BlobId) -> Kept:

@@ -76,9 +76,12 @@ class Sealers:
             sealer.post(_Sealer.trim)
 
     def end(self) -> None:
-        """Does what is queued, then ends the threads. Packs that are not full are dropped."""
+        """Ends the threads. What is queued belongs to nobody any more, and packs that are not full
+        are dropped.
+        """
         with self._bell:
             self._ending = True
+            self._queue.clear()
             self._bell.notify_all()
         for sealer in self._crew:
             sealer.thread.join()
