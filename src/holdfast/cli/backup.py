@@ -270,6 +270,7 @@ def _keep(
         report.parent(chosen.parent)
         result = back_up(opened, reading.source, chosen, observer=report, lock=lock)
     ended = format_time(opened.clock.now())
+    report.damage(result.distrusted)
     report.summary(result, dry_run=chosen.dry_run, began=began, ended=ended)
     if result.outcome is Outcome.PARTIAL:
         count = len(result.problems)

@@ -129,6 +129,20 @@ class BackupReport:
         else:
             self._output.said(f"using parent snapshot {snapshot.short}")
 
+    def damage(self, packs: int) -> None:
+        """What the repository has lost before this backup."""
+        if not packs:
+            return
+        noun = "pack is" if packs == 1 else "packs are"
+        text = (
+            f"{packs} {noun} missing, cut short or damaged: what the source still has of their "
+            "content was stored again; `holdfast check` names what else is hit"
+        )
+        if self._output.json:
+            self._output.message("note", message=text)
+        else:
+            self._output.warn(text)
+
     def summary(self, result: BackupResult, *, dry_run: bool, began: str, ended: str) -> None:
         counts = result.counts
         elapsed = time.monotonic() - self._began

@@ -22,7 +22,7 @@ from holdfast.repo.blobs.blobtable import build, part_of
 from holdfast.repo.blobs.index import Index, Location
 from holdfast.repo.blobs.index_file import encode
 from holdfast.repo.format import _kernel, _reference
-from holdfast.repo.format.pack import BlobKind, PackedBlob
+from holdfast.repo.format.pack import BlobKind, PackedBlob, header_size
 
 DATA, TREE = BlobKind.DATA, BlobKind.TREE
 
@@ -199,6 +199,9 @@ def test_everything_about_a_blob_is_found(kernel):
     assert opened.contains_many(wanted, TREE) == b"\0\1\0\1"
     assert everything(opened) == dict(TWO)
     assert list(opened.packs()) == sorted([first, second])
+    assert list(opened.pack_sizes()) == sorted(
+        (pack, sum(blob.length for blob in blobs) + header_size(blobs)) for pack, blobs in TWO
+    )
     assert len(opened) == 5
 
 

@@ -107,6 +107,14 @@ def test_rows_are_ordered_by_pack_alike(rows, packs):
 
 
 @settings(deadline=None)
+@given(rows_of_packs, st.integers(0, 12), st.integers(0, 2**32 - 1), st.integers(0, 99))
+def test_lengths_of_packs_add_up_alike(rows, packs, plain, compressed):
+    """Both add the same, and refuse rows of packs that are not there."""
+    expected = outcome(_reference.pack_lengths, rows, packs, plain, compressed)
+    assert outcome(rabin.pack_lengths, rows, packs, plain, compressed) == expected
+
+
+@settings(deadline=None)
 @given(
     st.binary(max_size=500),
     st.integers(0, 6).flatmap(lambda bits: st.binary(max_size=4 * ((1 << bits) + 1))),
@@ -119,6 +127,7 @@ def test_nonsense_neither_crashes_nor_finds(rows, starts, blobs, number):
     outcome(rabin.renumber, bytearray(rows), starts)
     outcome(rabin.row_starts, rows, number)
     outcome(rabin.order_by_pack, rows, number % 1000)
+    outcome(rabin.pack_lengths, rows, number % 1000, 0, 0)
     assert outcome(rabin.scan_index, rows) is None
     outcome(rabin.have_rows, rows, starts, blobs, False)
     row = outcome(rabin.find_row, rows, starts, blobs, True)
@@ -141,6 +150,8 @@ def test_nonsense_neither_crashes_nor_finds(rows, starts, blobs, number):
         ("have_rows", (bytes(48), bytes(8), bytes(33), False)),
         ("order_by_pack", (bytes(47), 1)),
         ("order_by_pack", (bytes(48), 0)),
+        ("pack_lengths", (bytes(47), 1, 0, 0)),
+        ("pack_lengths", (bytes(48), 0, 0, 0)),
         ("next_cut", (1 << 52, bytes(1 << 20), False)),
     ],
 )
@@ -157,6 +168,7 @@ def test_wrong_values_are_refused(kernel, name, arguments):
         (rabin.find_row, (bytes(48), bytes(16), bytes(32), False)),
         (rabin.find_row, (bytes(48), b"", bytes(32), False)),
         (rabin.order_by_pack, (bytes(48), 2**31)),
+        (rabin.pack_lengths, (bytes(48), 2**31, 0, 0)),
         (rabin.scan_index, ("text",)),
         (rabin.next_cut, (1 << 53, None, False)),
     ],

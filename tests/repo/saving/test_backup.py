@@ -440,6 +440,24 @@ def test_a_lost_pack_is_written_again(repository):
     assert _content(_fresh(again), first.snapshot.tree) == FILES
 
 
+@pytest.mark.parametrize("left", [0, 50, -1])
+def test_a_truncated_pack_is_written_again(repository, left):
+    """F3, F8: nobody needs to check first, and nothing is remembered: the listing of the packs
+    tells their sizes.
+    """
+    first = _run(repository, MemorySource(TREE))
+    for item in list(repository.store.list(FileKind.PACK)):
+        raw = repository.store.get(FileKind.PACK, item.name)
+        repository.store.remove(FileKind.PACK, item.name)
+        repository.store.put(FileKind.PACK, item.name, raw[:left])
+    again = _fresh(repository)
+    assert again.cache is None
+    result = _run(again, MemorySource(TREE))
+    assert result.distrusted == 2
+    assert _kept(again, result) == FILES
+    assert _content(_fresh(again), first.snapshot.tree) == FILES
+
+
 def test_a_damaged_pack_is_written_again(repository, tmp_path):
     """F8: what a check found damaged is stored again by the next run, and then reads well."""
     repository.cache = tmp_path

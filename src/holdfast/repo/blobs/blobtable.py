@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from holdfast.core.ids import ID_SIZE, BlobId, PackId
 from holdfast.repo.format import _kernel
 from holdfast.repo.format._reference import ROW_SIZE, TREE
-from holdfast.repo.format.pack import BlobKind, PackedBlob
+from holdfast.repo.format.pack import (
+    COMPRESSED_ENTRY,
+    ENTRY,
+    HEADER_FRAME,
+    BlobKind,
+    PackedBlob,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Sequence
@@ -95,6 +101,13 @@ class BlobTable:
                 blobs = [self._blob(row) for row in order[start:end]]
                 blobs.sort(key=_offset)
                 yield pack, blobs
+
+    def pack_sizes(self) -> Iterator[tuple[PackId, int]]:
+        """Each pack once with the size that a file of just its blobs has; sorted by id."""
+        count = len(self.packs) // ID_SIZE
+        lengths = _kernel.pack_lengths(self.rows, count, ENTRY, COMPRESSED_ENTRY)
+        for number, length in enumerate(memoryview(lengths).cast("Q")):
+            yield self._pack(number), length + HEADER_FRAME
 
     def _pack(self, number: int) -> PackId:
         return PackId(bytes(self.packs[ID_SIZE * number : ID_SIZE * (number + 1)]))

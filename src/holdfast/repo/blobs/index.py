@@ -158,6 +158,10 @@ class Index:
             if pack not in self._gone:
                 yield pack
 
+    def pack_sizes(self) -> Iterator[tuple[PackId, int]]:
+        """Each pack once, sorted by id, with the size that a file of just these blobs has."""
+        return (item for item in self._whole().pack_sizes() if item[0] not in self._gone)
+
     def __len__(self) -> int:
         """How many places there are for all blobs together."""
         if self._gone:

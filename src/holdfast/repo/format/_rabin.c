@@ -653,6 +653,49 @@ static PyObject *rabin_order_by_pack(PyObject *module, PyObject *args)
     return result;
 }
 
+/* Adds up each row's length and the size of its entry in a pack's header. */
+static int add_lengths(const Row *rows, uint32_t count, uint64_t *sums, size_t packs, const uint32_t entry[2])
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const uint8_t *numbers = rows[i].bytes + ID_SIZE;
+        if (row_pack(&rows[i]) >= packs)
+            return 0;
+        sums[row_pack(&rows[i])] += (uint64_t)get32(numbers + 8) + entry[get32(numbers + 12) != 0];
+    }
+    return 1;
+}
+
+static PyObject *rabin_pack_lengths(PyObject *module, PyObject *args)
+{
+    Py_buffer data;
+    Py_ssize_t packs, count;
+    unsigned int plain, compressed;
+    uint64_t *sums = NULL;
+    PyObject *result = NULL;
+
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*nII:pack_lengths", &data, &packs, &plain, &compressed))
+        return NULL;
+    count = count_rows(&data);
+    if (count >= 0 && (packs < 0 || packs >= TREE)) {
+        PyErr_SetString(PyExc_ValueError, "no such number of packs");
+        count = -1;
+    }
+    if (count >= 0) {
+        const uint32_t entry[2] = {plain, compressed};
+        sums = calloc((size_t)packs + 1, sizeof *sums);
+        if (!sums)
+            PyErr_NoMemory();
+        else if (!add_lengths(data.buf, (uint32_t)count, sums, (size_t)packs, entry))
+            PyErr_SetString(PyExc_ValueError, "a row names a pack that is not there");
+        else
+            result = PyBytes_FromStringAndSize((const char *)sums, packs * (Py_ssize_t)sizeof *sums);
+    }
+    free(sums);
+    PyBuffer_Release(&data);
+    return result;
+}
+
 static PyMethodDef methods[] = {
     {"next_cut", rabin_next_cut, METH_VARARGS, NULL},
     {"scan_index", rabin_scan_index, METH_O, NULL},
@@ -662,6 +705,7 @@ static PyMethodDef methods[] = {
     {"find_row", rabin_find_row, METH_VARARGS, NULL},
     {"have_rows", rabin_have_rows, METH_VARARGS, NULL},
     {"order_by_pack", rabin_order_by_pack, METH_VARARGS, NULL},
+    {"pack_lengths", rabin_pack_lengths, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -25,6 +25,7 @@ TREE = 1 << 31
 _WINDOW = 64
 _CUT_MASK = (1 << 20) - 1
 _KIND_AND_PACK = struct.Struct(">I")
+_LENGTHS = struct.Struct(">II")
 
 
 def remainder(value: int, polynomial: int) -> int:
@@ -145,3 +146,17 @@ def order_by_pack(rows: Buffer, packs: int, /) -> tuple[bytes, bytes]:
         sizes[number] += 1
     order = sorted(range(len(numbers)), key=numbers.__getitem__)
     return array("I", accumulate(sizes)).tobytes(), array("I", order).tobytes()
+
+
+def pack_lengths(rows: Buffer, packs: int, plain: int, compressed: int, /) -> bytes:
+    """For each pack the lengths of its rows, each with one of the two numbers added: the second
+    where the row has a plaintext length. Native 64-bit numbers.
+    """
+    sums = [0] * packs
+    for row in range(_count(rows)):
+        number = _pack_number(rows, row)
+        if number >= packs:
+            raise ValueError("a row names a pack that is not there")
+        length, raw_length = _LENGTHS.unpack_from(rows, ROW_SIZE * row + ID_SIZE + 8)
+        sums[number] += length + (compressed if raw_length else plain)
+    return array("Q", sums).tobytes()

@@ -33,6 +33,10 @@ MAX_HEADER = 16 << 20
 _LENGTH = struct.Struct("<I")
 _PLAIN = struct.Struct("<BI32s")
 _COMPRESSED = struct.Struct("<BII32s")
+ENTRY, COMPRESSED_ENTRY = _PLAIN.size, _COMPRESSED.size
+"""Bytes of the entry that a header has for a blob."""
+HEADER_FRAME = OVERHEAD + _LENGTH.size
+"""Bytes of a header besides its entries, the length field behind it included."""
 
 
 class BlobKind(IntEnum):
@@ -172,8 +176,7 @@ def encode_header(blobs: Sequence[PackedBlob]) -> bytes:
 
 def header_size(blobs: Sequence[PackedBlob]) -> int:
     """Bytes that the header of a pack with these blobs takes at its end, length field included."""
-    entries = sum(_COMPRESSED.size if blob.raw_length else _PLAIN.size for blob in blobs)
-    return entries + OVERHEAD + _LENGTH.size
+    return HEADER_FRAME + sum(COMPRESSED_ENTRY if b.raw_length else ENTRY for b in blobs)
 
 
 def decode_header(header: bytes) -> list[PackedBlob]:

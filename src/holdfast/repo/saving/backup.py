@@ -141,6 +141,10 @@ class BackupResult:
     problems: Sequence[Problem]
     outcome: Outcome
     tree: BlobId
+    distrusted: int = 0
+    """packs that are missing, cut short or known to be damaged; what they held and the source still
+    has was stored again
+    """
 
 
 def back_up(
@@ -214,8 +218,8 @@ class _Run:
     def run(self) -> BackupResult:
         started = self._clock.now()
         repository, plan = self._repository, self._options.sealing
-        distrusted = distrusted_packs(repository)
-        self._known = KnownBlobs(repository.index, distrusted)
+        self._distrusted = distrusted_packs(repository)
+        self._known = KnownBlobs(repository.index, self._distrusted)
         crew = Crew(
             self._objects,
             self._source,
@@ -296,7 +300,9 @@ class _Run:
             keep_room(self._repository)
         self._observer.progress(self.counts, b"")
         outcome = Outcome.PARTIAL if self._problems else Outcome.SUCCEEDED
-        return BackupResult(snapshot, self.counts, self._problems, outcome, tree)
+        return BackupResult(
+            snapshot, self.counts, self._problems, outcome, tree, len(self._distrusted)
+        )
 
     def _nothing_changed(self, tree: BlobId) -> bool:
         parent = self._options.parent

@@ -1,8 +1,8 @@
 """Comparing the index with what is really there, before a backup relies on it.
 
-- A pack that the index names but the store has lost cannot give its blobs; nor can one that a check
-  found damaged. Their blobs count as absent and are written again if the source still has them (F8,
-  F9).
+- A pack that the index names but the store has lost cannot give its blobs; nor can all of one that
+  is shorter than what the index says of it, nor one that a check found damaged. Their blobs count
+  as absent and are written again if the source still has them (F8, F9).
 - A pack that the store has but no index names was stored by a run that was killed: its blobs are
   used (F1). One that a prune in two phases took out of the index is left to it.
 """
@@ -31,9 +31,12 @@ def distrusted_packs(repository: Repository) -> set[PackId]:
     stored = {
         PackId(bytes.fromhex(item.name)): item.size for item in repository.store.list(FileKind.PACK)
     }
-    indexed = set(repository.index.packs())
-    distrusted = (indexed - stored.keys()) | (indexed & known_damage(repository))
-    unnamed = stored.keys() - indexed
+    damaged = known_damage(repository)
+    indexed = dict(repository.index.pack_sizes())
+    distrusted = {
+        pack for pack, size in indexed.items() if pack in damaged or stored.get(pack, -1) < size
+    }
+    unnamed = stored.keys() - indexed.keys()
     if unnamed:
         unnamed -= pending_packs(repository)
         orphans = _readable(repository, {pack: stored[pack] for pack in unnamed})
