@@ -167,7 +167,7 @@ def _summary(project: Project, report: Report) -> list[str]:
         lines.append(f"ended by: {report.ended_by}")
     if report.published:
         lines.append(f"kept in {project.place.pages}")
-    elif not report.failed and not report.held_back:
+    elif not report.failed and not report.lacking:
         lines.append("nothing has changed")
     return lines
 

@@ -289,6 +289,24 @@ def test_an_archive_that_is_whole_outlives_short_pages(api, workshop, ids):
     assert set(asked(api)).isdisjoint({1, 3})
 
 
+def test_a_chain_that_came_short_begins_anew(api, workshop, ids):
+    """The whole archive stays; the next run walks the chain from its start."""
+    listing = serve(api, 95, style="cursor")
+    project = workshop.project(
+        project={"iterate_by": "cursor"},
+        params={"cursor_param": "cursor", "page_number_param": None},
+        data={"next_cursor_key": "next"},
+    )
+    run_project(project, "full")
+    listing.short_pages = {2: 3}
+    report = run_project(project, "full")
+    assert (report.outcome, report.published, report.held_back) == (Outcome.PARTIAL, False, False)
+    assert len(ids(project)) == 95
+    listing.short_pages = {}
+    report = run_project(project, "full")
+    assert (report.outcome, report.published, report.resumed) == (Outcome.SUCCEEDED, True, 0)
+
+
 def test_an_archive_that_lacks_as_much_is_replaced(api, workshop, ids):
     """A total that always counts three hidden records stops nobody."""
     listing = serve(api, 60, short_pages={2: 3})

@@ -90,7 +90,7 @@ class Report:
     lacking: int = 0
     """Records that were announced, or that empty pages may have held, and that did not come."""
     held_back: bool = False
-    """A better archive is stored, so what came waits for what is missing."""
+    """A better archive is stored, so what came waits for the run that brings what is missing."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -298,7 +298,7 @@ class _RunInProgress:
         if self._brought_nothing() or self._cannot_be_laid_over():
             await loop.run_in_executor(self._writer, collector.discard)
         elif self._mode != UPDATE and report.lacking > await self._lacking_before():
-            self._hold_back()
+            await self._hold_back()
             return
         else:
             repeated = report.records - report.unique if self._project.data.item_key else None
@@ -330,14 +330,20 @@ class _RunInProgress:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._writer, lacking_in, self._project)
 
-    def _hold_back(self) -> None:
-        """What came stays where the next run goes on with it."""
-        self._report.held_back = True
-        self._report.outcome = Outcome.PARTIAL
-        self._report.notes.append(
+    async def _hold_back(self) -> None:
+        """What came stays where the next run goes on with it; of a chain, which has no places to
+        ask for again, it does not.
+        """
+        report = self._report
+        report.held_back = is_numbered(self._project)
+        report.outcome = Outcome.PARTIAL
+        report.notes.append(
             "the stored archive lacks less, so it stays as it is. If the API's total is no exact"
             " number, set data.total_is_estimate"
         )
+        if not report.held_back:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._writer, self._collector.discard)
 
     def _hold_against_announced(self, standing: int) -> None:
         """An export gives the latest state; all stored pages together may hold more than that."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from holdfast.sources.restapi.asking.pages import keys_of
-from holdfast.sources.restapi.collecting.keycount import KeyCount
+from holdfast.sources.restapi.kept.keycount import KeyCount
 from holdfast.sources.restapi.records.documents import MISSING, as_json, value_at
 
 if TYPE_CHECKING:

@@ -130,6 +130,8 @@ class Archive:
 
     def __init__(self, place: Place, ledger: Ledger | None, contents: list[Content]) -> None:
         self.place = place
+        self.looked_at: dict[str, bool] = {}
+        """By run, what was found out about its item keys; see `kept.unique`."""
         self._ledger = ledger
         self._contents = contents
         self._runs = [(run, content) for content in contents for run in _runs(content)]

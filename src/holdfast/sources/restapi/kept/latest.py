@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from holdfast.sources.restapi.kept.scratch import KeySet, Rising, scratch
+from holdfast.sources.restapi.kept.unique import all_differ
 from holdfast.sources.restapi.records.documents import key_of, parse, records_of
 from holdfast.sources.restapi.records.filters import split_key
 from holdfast.sources.restapi.records.writers import encode
@@ -56,7 +57,7 @@ def state(project: Project, archive: Archive, *, until: Run | None = None) -> It
     if not project.data.item_key:
         for run in chain:
             yield from records_in(project, archive, run)
-    elif not changes and base.unique:
+    elif not changes and (base.unique or all_differ(project, archive, base)):
         yield from records_in(project, archive, base)
     else:
         with scratch() as database:

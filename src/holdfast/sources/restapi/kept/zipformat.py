@@ -215,14 +215,7 @@ def open_member(archive: BinaryIO, member: Member) -> Iterator[bytes]:
     Raises:
         DamagedError: it is not what was stored.
     """
-    archive.seek(member.offset)
-    header = _LOCAL.unpack(_exactly(archive, _LOCAL.size))
-    if header[0] != b"PK\3\4":
-        raise damaged(f"{member.name} is not where the archive's directory says")
-    at = member.offset + _LOCAL.size + header[9] + header[10]
-    if member.method not in {STORED, DEFLATED}:
-        raise damaged(f"{member.name} is packed with method {member.method}, which is not read")
-    inflate = zlib.decompressobj(-15) if member.method == DEFLATED else None
+    at, inflate = _begin(archive, member)
     left, size, crc = member.packed, 0, 0
     while left:
         archive.seek(at)
@@ -235,7 +228,24 @@ def open_member(archive: BinaryIO, member: Member) -> Iterator[bytes]:
                 raise damaged(f"{member.name} is longer than the archive says")
             crc = zlib.crc32(piece, crc)
             yield piece
-    if size != member.size or crc != member.crc or (inflate is not None and not inflate.eof):
+    _check(member, size=size, crc=crc, inflate=inflate)
+
+
+def _begin(archive: BinaryIO, member: Member) -> tuple[int, zlib._Decompress | None]:
+    """Where the member's bytes lie, and what unpacks them."""
+    archive.seek(member.offset)
+    header = _LOCAL.unpack(_exactly(archive, _LOCAL.size))
+    if header[0] != b"PK\3\4":
+        raise damaged(f"{member.name} is not where the archive's directory says")
+    if member.method not in {STORED, DEFLATED}:
+        raise damaged(f"{member.name} is packed with method {member.method}, which is not read")
+    at = member.offset + _LOCAL.size + header[9] + header[10]
+    return at, zlib.decompressobj(-15) if member.method == DEFLATED else None
+
+
+def _check(member: Member, *, size: int, crc: int, inflate: zlib._Decompress | None) -> None:
+    ended = inflate is None or inflate.eof
+    if size != member.size or crc != member.crc or not ended:
         raise damaged(f"{member.name} is damaged: its checksum does not match")
 
 
@@ -245,7 +255,18 @@ def read_member(archive: BinaryIO, member: Member) -> bytes:
     Raises:
         DamagedError: it is not what was stored.
     """
-    return b"".join(open_member(archive, member))
+    if max(member.packed, member.size) > _CHUNK:
+        return b"".join(open_member(archive, member))
+    at, inflate = _begin(archive, member)
+    archive.seek(at)
+    body = _exactly(archive, member.packed)
+    if inflate is not None:
+        try:
+            body = inflate.decompress(body, member.size + 1)
+        except zlib.error:
+            raise damaged(f"{member.name} is damaged: it cannot be unpacked") from None
+    _check(member, size=len(body), crc=zlib.crc32(body), inflate=inflate)
+    return body
 
 
 def scan_members(archive: BinaryIO) -> Iterator[Member]:

@@ -37,13 +37,18 @@ def parse(body: bytes) -> Any:
     Raises:
         ValueError: it is not JSON.
     """
-    body = body.removeprefix(_MARK)
+    body = without_mark(body)
     try:
         return msgspec.json.decode(body)
     except msgspec.MsgspecError:
         return json.loads(body)  # knows NaN, lone surrogates, UTF-16 and numbers beyond a double
     except RecursionError:
         raise ValueError("nested deeper than anything sensible") from None
+
+
+def without_mark(body: bytes) -> bytes:
+    """Without the byte order mark that some servers send."""
+    return body.removeprefix(_MARK)
 
 
 def value_at(document: Any, key: str, splitter: str = ".") -> Any:

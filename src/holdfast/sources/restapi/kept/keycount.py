@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 _PARTS = 64
 _BITS = 64 - 6
-_BLOCK = 1 << 16
-"""Keys that are kept before they go to disk: 512 KiB."""
+_BLOCK = 1 << 14
+"""Keys that are kept before they go to disk; less than a megabyte while they are sorted."""
 
 
 class KeyCount:
