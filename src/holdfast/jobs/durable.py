@@ -8,7 +8,6 @@ what is lost here is made anew from the catalog.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer
 from dbos import Queue as DbosQueue
 from dbos import _serialization as dbos_serialization
-from dbos._error import DBOSException, DBOSInitializationError, DBOSWorkflowCancelledError
+from dbos._error import DBOSException, DBOSInitializationError
 from dbos._sys_db import SystemDatabase
 from dbos._utils import GlobalParams
 from sqlalchemy import create_engine, event
@@ -81,7 +80,9 @@ class Work(Protocol):
         ...
 
     async def end(self, task_id: int, token: int, ended: Json | None) -> None:
-        """Writes down how it ended; None where it was cancelled."""
+        """Writes down how it ended; None where `execute` did not get to say so: it was cancelled,
+        or its word was not taken.
+        """
         ...
 
 
@@ -244,12 +245,12 @@ def _register(work: Work) -> None:
         token = await work.begin(task_id, generation)
         if token is None:
             return
+        ended = None
         try:
             ended = await execute(task_id, token)
-        except (DBOSWorkflowCancelledError, asyncio.CancelledError):
-            await work.end(task_id, token, None)
-            raise
-        await work.end(task_id, token, ended)
+        finally:
+            # Also where DBOS could not or would not remember it: the row is what counts.
+            await work.end(task_id, token, ended)
 
     # Attempts are counted in the catalog, where a take-over does not reset them.
     DBOS.workflow(name=_WORKFLOW, max_recovery_attempts=None)(task)

@@ -107,7 +107,7 @@ class Runner:
 
     def _end(self, task_id: int, token: int, ended: Json | None) -> None:
         run = self._runs[task_id, token]
-        # One that was cancelled may have come to its end in the grace time.
+        # A body that was cancelled may have come to its end in the grace time.
         ended = ended or run.ended or {"state": INTERRUPTED}
         try:
             _insist(lambda: self._write_end(run.task, ended))

@@ -119,7 +119,10 @@ class Worker:
     def stop(self, timeout: float) -> bool:
         """Takes no more tasks, gives those that run so many seconds to end, then interrupts them:
         they go on with another worker or the next start. True where nothing was interrupted.
+        Nothing happens where it has not started, or has stopped.
         """
+        if not self._threads or self._ending.is_set():
+            return True
         in_peace = self._runner.close(timeout)
         self._ending.set()
         for thread in self._threads:
