@@ -61,6 +61,12 @@ class Shop:
         self.pools.close()
         self.ground.catalog.close()
 
+    def lose_catalog(self):
+        """All of the data folder but the master key."""
+        for left in self.folder.iterdir():
+            if left.name != "master.key":
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+
     def reopen(self):
         self.close()
         self.open()
@@ -279,9 +285,7 @@ def test_a_lost_catalog_is_no_lost_repository(shop, pool, tmp_path):
     content = os.urandom(5000)
     backup = shop.put(shop.target(pool), content)
     shop.close()
-    for left in (tmp_path / "data").iterdir():
-        if left.name != "master.key":
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+    shop.lose_catalog()
     shop.open()
     pool = shop.pools.add(SHELL, "main", [str(tmp_path / "disk")])
     (found,) = shop.pools.keeper(pool).found()
@@ -521,9 +525,7 @@ def test_a_plain_pool_that_was_there_keeps_being_itself(shop, tmp_path):
     pool = shop.pools.add(SHELL, "plain", [str(tmp_path / "files")], kind=PoolKind.PLAIN)
     backup = shop.put(shop.target(pool))
     shop.close()
-    (tmp_path / "data" / "catalog.db").unlink()
-    for left in (tmp_path / "data").glob("catalog.db-*"):
-        left.unlink()
+    shop.lose_catalog()
     shop.open()
     again = shop.pools.add(SHELL, "plain", [str(tmp_path / "files")], kind=PoolKind.PLAIN)
     (found,) = shop.pools.keeper(again).found()

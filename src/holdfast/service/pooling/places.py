@@ -35,7 +35,8 @@ _KNOWN_CREDENTIALS: Final = frozenset(
     {"access_key", "secret_key", "session_token", "region", "user", "password"}
 )
 _SCHEME = re.compile(r"(local|s3|rest):")
-_SOON: Final = Patience(attempts=2, deadline=10.0)
+SOON: Final = Patience(attempts=3, deadline=10.0)
+"""To get in touch: a place that does not answer at all is told within seconds."""
 _TO_LIST: Final = Patience(attempts=1, deadline=5.0)
 
 

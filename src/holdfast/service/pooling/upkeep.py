@@ -207,7 +207,7 @@ def _problems_of_packs(repository: Repository) -> list[str]:
 
 
 def _lost_packs(repository: Repository) -> set[str]:
-    named = {pack.hex() for pack in repository.index.packs()}
+    named = {pack.hex() for pack, _ in repository.index.by_pack()}
     return named - {each.name for each in repository.store.list(FileKind.PACK)}
 
 

@@ -18,14 +18,12 @@ from typing import TYPE_CHECKING, Final
 
 from holdfast.catalog import tables
 from holdfast.core.errors import (
-    DamagedError,
     NoRepositoryError,
     ObjectExistsError,
     ObjectNotFoundError,
     RecordExistsError,
     RepositoryExistsError,
     StateError,
-    StoreError,
     WrongPasswordError,
 )
 from holdfast.core.records import Custody, PoolKind, RepositoryRecord
@@ -33,8 +31,9 @@ from holdfast.core.secret import Secret
 from holdfast.repo.format.crypto import Key
 from holdfast.repo.keys import add_key, list_keys
 from holdfast.repo.repository import Repository
-from holdfast.service.pooling.places import below, room_of, state_of, store_at
+from holdfast.service.pooling.places import SOON, below, room_of, state_of, store_at
 from holdfast.store.cache import cached
+from holdfast.store.contract import CONFIG_NAME, FileKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -98,8 +97,7 @@ class Vaults:
 
     def _enter(self, pool: Pool, host: Host | None, custody: Custody) -> RepositoryRecord:
         """Its row, with the password it is going to have, before anything of it exists."""
-        names = (HOSTS, host.name) if host else (OWN,)
-        location = below(self._roomiest(pool), *names)
+        location = place_of(self._roomiest(pool), host)
         sealed = ""
         if custody is Custody.SERVER:
             sealed = _seal(self._ground.master, location, secrets.token_urlsafe(32))
@@ -255,6 +253,7 @@ class Vaults:
         if key is None:
             raise StateError(f"the repository in {record.location} was never made whole")
         caches = self._ground.folder / "cache"
+        sealed = self._config_of(record)
         store = cached(self.store(record), caches, record.repository_uid)
         try:
             found = Repository.unlocked(
@@ -262,14 +261,9 @@ class Vaults:
                 Key.from_bytes(base64.b64decode(key)),
                 cache_root=caches,
                 clock=self._ground.clock,
+                sealed=sealed,
             )
-        except ObjectNotFoundError as error:
-            store.close()
-            raise NoRepositoryError(
-                f"the repository in {record.location} is not there",
-                remedy="Nothing was changed. If it lies on a disk of its own: is that mounted?",
-            ) from error
-        except (DamagedError, StoreError):
+        except BaseException:
             store.close()
             raise
         if found.config.id != record.repository_uid:
@@ -289,6 +283,21 @@ class Vaults:
             yield found
         finally:
             found.store.close()
+
+    def _config_of(self, record: RepositoryRecord) -> bytes:
+        """Raises NoRepositoryError, and StoreError soon where the place does not answer."""
+        with self._ground.catalog.read() as tx:
+            pool = tx.pools.get(record.pool_id)
+        store = store_at(self._ground, pool, record.location, patience=SOON)
+        try:
+            return store.get(FileKind.CONFIG, CONFIG_NAME)
+        except ObjectNotFoundError as error:
+            raise NoRepositoryError(
+                f"the repository in {record.location} is not there",
+                remedy="Nothing was changed. If it lies on a disk of its own: is that mounted?",
+            ) from error
+        finally:
+            store.close()
 
     def _lock_of(self, id_: int) -> threading.Lock:
         with self._guard:
@@ -318,6 +327,15 @@ class Vaults:
             for record in records
             if record.custody is Custody.SERVER
         ]
+
+
+def place_of(location: str, host: Host | None) -> str:
+    """Where in a location of a pool a repository lies. A server of restic's protocol gives one
+    place, and the server's own repository lies right there.
+    """
+    if host is not None:
+        return below(location, HOSTS, host.name)
+    return location if location.startswith("rest:") else below(location, OWN)
 
 
 def _master_password(master: MasterKey) -> Secret:
