@@ -8,8 +8,10 @@ import zipfile
 
 import pytest
 
-from holdfast.core.errors import NothingStoredError
+from holdfast.core.errors import DamagedError, NothingStoredError
+from holdfast.sources.restapi.giving.export import export
 from holdfast.sources.restapi.giving.verify import verify
+from holdfast.sources.restapi.kept.archive import open_archive
 from holdfast.sources.restapi.kept.collector import open_collector
 from holdfast.testing.api_projects import store_run, write_project
 
@@ -161,3 +163,43 @@ def test_too_few_records_are_no_damage(zipped):
     """What is stored is intact where the API gave less than it announced."""
     store_run(zipped, PAGES, announced=41, repeated=0)
     assert [finding.kind for finding in verify(zipped).findings] == ["short"]
+
+
+def flip(path, at):
+    content = bytearray(path.read_bytes())
+    content[at] ^= 0xFF
+    path.write_bytes(content)
+
+
+def pack_otherwise(path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("page_1.json", '{"data": []}' * 100)
+
+
+def point_elsewhere(path):
+    content = path.read_bytes()
+    at = content.rfind(b"PK\5\6")
+    path.write_bytes(content[: at + 16] + b"\xff\xff\xff\x7f" + content[at + 20 :])
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda path: flip(path, 0),
+        lambda path: flip(path, 60),
+        lambda path: flip(path, path.read_bytes().find(b"PK\1\2") + 1),
+        lambda path: path.write_bytes(path.read_bytes()[:-30]),
+        lambda path: path.write_bytes(b""),
+        pack_otherwise,
+        point_elsewhere,
+    ],
+    ids=["header", "content", "directory", "cut", "empty", "method", "elsewhere"],
+)
+def test_damage_names_the_verbs_that_help(zipped, tmp_path, harm):
+    """Whatever is wrong with an archive, the remedy is one of `holdfast api`, not the engine's."""
+    store_run(zipped, PAGES)
+    harm(zipped.place.pages)
+    with pytest.raises(DamagedError) as caught, open_archive(zipped.place) as archive:
+        export(zipped, archive, str(tmp_path / "out.jsonl"))
+    assert "holdfast api" in caught.value.advice
+    assert "holdfast check" not in caught.value.advice

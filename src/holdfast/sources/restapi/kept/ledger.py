@@ -304,7 +304,10 @@ def is_damaged(path: Path) -> bool:
             (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):
-            raise StoreError(f"cannot read {path}: {error}") from error
+            raise StoreError(
+                f"cannot read {path}: {error}",
+                remedy="The archive is untouched. Check the folder and its permissions.",
+            ) from error
         return True
     return bool(verdict != "ok")
 
