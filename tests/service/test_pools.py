@@ -282,6 +282,7 @@ def test_what_the_kit_says_opens_a_repository(shop, pool):
 
 
 def test_a_lost_catalog_is_no_lost_repository(shop, pool, tmp_path):
+    """I7."""
     content = os.urandom(5000)
     backup = shop.put(shop.target(pool), content)
     shop.close()
@@ -307,7 +308,7 @@ def test_another_master_key_takes_over_nothing(shop, pool, tmp_path):
 
 
 def test_making_a_repository_goes_on_after_a_crash_between_any_two_steps(tmp_path, monkeypatch):
-    """Steps: row, key, config, second key, row again."""
+    """I5. Steps: row, key, config, second key, row again."""
     from holdfast.service.pooling import vaults
 
     class Crash(BaseException):

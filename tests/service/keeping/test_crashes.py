@@ -201,11 +201,13 @@ def _killed_at_steps(new_place, tmp_path, first, stride):
 
 @pytest.mark.parametrize("first", [1, 4])
 def test_killed_before_some_steps_it_loses_nothing(new_place, tmp_path, first):
+    """I1, I5."""
     _killed_at_steps(new_place, tmp_path, first, 7)
 
 
 @pytest.mark.long
 def test_killed_before_every_step_it_loses_nothing(new_place, tmp_path):
+    """I1, I5."""
     _killed_at_steps(new_place, tmp_path, 1, 1)
 
 
@@ -230,6 +232,7 @@ def _fail_at(new_place, root, at, number):
 
 @pytest.mark.parametrize(("number", "first"), [(errno.EIO, 1), (errno.EIO, 4), (errno.ENOSPC, 2)])
 def test_where_some_steps_fail_it_loses_nothing(new_place, tmp_path, number, first):
+    """I1."""
     for at in count(first, 7):
         if not _fail_at(new_place, tmp_path / str(at), at, number):
             assert at > 90
@@ -239,6 +242,7 @@ def test_where_some_steps_fail_it_loses_nothing(new_place, tmp_path, number, fir
 @pytest.mark.long
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EACCES])
 def test_where_every_step_fails_once_it_loses_nothing(new_place, tmp_path, number):
+    """I1."""
     for at in count(1):
         if not _fail_at(new_place, tmp_path / str(at), at, number):
             return

@@ -231,7 +231,7 @@ def flip(path, at):
 
 
 def test_each_flipped_byte_is_found(folder, root):
-    """In a file and in the files of a tree: verifying tells, and reading gives nothing wrong."""
+    """I4: in a file and in files of a tree, verifying tells, and reading gives nothing wrong."""
     backup, tree = folder.put(b"some content", name="s"), folder.put_tree({b"f": b"in a tree"})
     for each, path, size in (
         (backup, root / backup.path, 12),
@@ -272,6 +272,7 @@ def test_each_flipped_byte_of_the_journal_is_found_and_costs_no_backup(folder, r
 
 
 def test_a_range_of_a_changed_file_is_given_as_far_as_it_is_right(folder, root):
+    """I4."""
     content = os.urandom(3 * MIB)
     backup = folder.put(content)
     flip(root / backup.path, 2 * MIB + 5)

@@ -81,6 +81,7 @@ def tell(place):
 def test_where_any_call_of_the_store_fails_it_loses_nothing(
     new_place, new_store, keeper_on, trouble
 ):
+    """I1."""
     for number in count(1):
         inner = new_store()
         store = FaultyStore(inner, nth(number, trouble))
@@ -132,6 +133,7 @@ def test_killed_before_its_row_is_written_a_backup_is_found_with_all_its_facts(
 
 
 def test_each_flipped_byte_is_found_and_none_is_given(repository, keeper_on):
+    """I4."""
     backup = repository.put(b"some content")
     address = repository.keeper.repository.store.address
     store = DirectoryStore(address)
@@ -173,7 +175,7 @@ def test_verifying_names_the_files_that_are_hit(repository):
 
 
 def test_a_prune_by_another_process_disturbs_no_open_keeper(repository, keeper_on):
-    """It moves what is kept and takes away what is not: readers and writers go on."""
+    """I3: it moves what is kept and takes away what is not: readers and writers go on."""
     going = [repository.put(os.urandom(700_000)) for _ in range(3)]
     kept = repository.put(b"kept" * 100_000)
     tree = repository.put_tree(FILES)

@@ -38,6 +38,7 @@ def place(request):
 
 @pytest.mark.parametrize("size", [0, 1, MIB - 1, MIB, MIB + 1, 3 * MIB, 5 * MIB + 17])
 def test_what_was_put_is_given_back_byte_for_byte(place, size):
+    """I1."""
     content = os.urandom(size)
     backup = place.put(content)
     assert (backup.size, backup.files) == (size, 1)
@@ -122,6 +123,7 @@ def test_a_group_is_recorded_together_before_anybody_is_answered(place):
 
 
 def test_two_backups_of_one_name_do_not_touch_each_other(place):
+    """I2."""
     one, two = place.put(b"one"), place.put(b"two")
     assert (place.read(one), place.read(two)) == (b"one", b"two")
     place.keeper.delete(one)
@@ -180,6 +182,8 @@ def test_what_the_catalog_refuses_is_not_kept(place):
 
 
 def test_what_the_catalog_could_not_write_is_found_later(place):
+    """I5."""
+
     def broken(_group):
         raise RuntimeError("the catalog is away")
 
@@ -402,6 +406,7 @@ def test_verifying_reads_every_byte(place):
 
 
 def test_the_facts_are_found_again_without_the_catalog(place):
+    """I7."""
     one = place.put(
         b"one", name="a, b%c\n.sql", manual=False, facts={"note": "x, y", "n": 1}, received=NOON + 1
     )
@@ -433,6 +438,7 @@ def test_a_backup_that_is_not_there_says_so(place):
 
 @pytest.mark.interop
 def test_the_real_restic_reads_a_repository_of_the_server(repository, stock_restic):
+    """I6."""
     content = os.urandom(3 * MIB)
     one = repository.put(content, name="a, b%.sql", facts={"note": "x, y"})
     repository.put_tree(FILES)
