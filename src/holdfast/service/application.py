@@ -118,16 +118,16 @@ class Application:
 
     def make(self, name: str, watch: Callable[[int], None]) -> Backup:
         """The work of it, for who is busy with it."""
-        self._creating.add(name)
         arriving = self._backups.receive(SERVER, self._target(), name, exclusive=True)
+        self._creating.add(name)
         try:
             app_archive.write(self._ground, arriving.write, watch)
+            return arriving.finish().result()
         except BaseException:
             arriving.abandon()
             raise
         finally:
             self._creating.discard(name)
-        return arriving.finish().result()
 
     def receive(self, who: Principal, name: str, *, size: int | None = None) -> Arriving:
         """An uploaded one. Raises RecordExistsError."""
