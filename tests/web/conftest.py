@@ -48,7 +48,7 @@ class Server:
     def port(self) -> int:
         return int(self.main.rpartition(":")[2])
 
-    def start(self) -> None:
+    def start(self, *, wait: bool = True) -> None:
         arguments = [
             "serve", "--data", str(self.data), "--listen", self.main.partition("//")[2],
             "--restbackup-listen", self.restbackup.partition("//")[2],
@@ -60,7 +60,8 @@ class Server:
                 stderr=said,
                 stdout=subprocess.DEVNULL,
             )
-        self.wait_until_up()
+        if wait:
+            self.wait_until_up()
 
     def wait_until_up(self, seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
@@ -172,6 +173,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield made
     made.stop()
     assert '"event": "unexpected"' not in made.said()
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[Server]:
+    """One of the test's own, not started yet."""
+    made = make_server(tmp_path / "data")
+    yield made
+    if made.process is not None:
+        made.stop()
 
 
 @pytest.fixture
