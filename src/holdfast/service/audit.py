@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from sqlalchemy import select, text
 
 from holdfast.catalog import tables
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from holdfast.catalog.database import Transaction
     from holdfast.core.access import Principal
 
+_log = structlog.get_logger("holdfast.audit")
 _CHAIN_LOCK = 0x486F6C64
 """PostgreSQL's advisory lock that keeps the chain in order; SQLite has one writer anyway."""
 
@@ -46,6 +48,17 @@ def write_record(
     )
     values = {name: getattr(record, name) for name in _COVERED}
     tx.audit.add(AuditRecord(**values, digest=digest_of(record)))
+    tx.after_commit(lambda: _tell(record))
+
+
+def _tell(record: AuditRecord) -> None:
+    """The same in the server's log, for whoever reads along."""
+    names = ["subject", "actor", "address", "detail"]
+    if record.outcome != "allowed":
+        names.append("outcome")
+    _log.info(
+        record.verb, **{name: getattr(record, name) for name in names if getattr(record, name)}
+    )
 
 
 _COVERED = ("at", "actor", "address", "verb", "subject", "outcome", "detail", "previous")

@@ -8,10 +8,12 @@ between leaves something that `reconcile` ends.
 from __future__ import annotations
 
 import posixpath
+from collections import defaultdict
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from sqlalchemy import func, select
 
 from holdfast.catalog import tables
@@ -24,7 +26,7 @@ from holdfast.core.errors import (
     StateError,
 )
 from holdfast.core.keeping import Action, Aged, KeepRule, to_go
-from holdfast.core.records import Backup, BackupState, Made, Target
+from holdfast.core.records import Backup, BackupState, Made, Shape, Target
 from holdfast.service.ground import new_uid
 from holdfast.service.keeping.contract import Kept, Order
 from holdfast.service.keeping.naming import place
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 
     from holdfast.catalog.database import Transaction
     from holdfast.core.access import Principal
-    from holdfast.core.records import Json, Pool
+    from holdfast.core.records import Face, Json, Pool
     from holdfast.service.ground import Ground
     from holdfast.service.keeping.contract import (
         Buffer,
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from holdfast.service.pools import Pools
 
 VISIBLE = (BackupState.KEPT, BackupState.RECYCLED)
+_log = structlog.get_logger("holdfast.backups")
 _ROW = tables.backup.c
 _LONGEST_NOTE = 2000
 _LARGEST_UNPACKED = 1 << 40
@@ -231,6 +234,7 @@ class Backups:
                     taken.add(key)
                     rows.append(row_of(order, kept))
             tx.backups.add_all(rows)
+        _tell(group, refused)
         return refused
 
     def _recorded(self, order: Order, kept: Future[Kept]) -> Future[Backup]:
@@ -252,11 +256,12 @@ class Backups:
 
     # --- looking ----------------------------------------------------------------------------------
 
-    def get(self, who: Principal, reference: str | int) -> Backup:
-        """By uid, or by number. Raises RecordNotFoundError."""
+    def get(self, who: Principal, reference: str | int, *, face: Face | None = None) -> Backup:
+        """By uid, or by number. Raises RecordNotFoundError, also where it is of another face."""
+        column = _ROW.id if isinstance(reference, int) else _ROW.uid
         with self._ground.catalog.read() as tx:
-            by = {"id": reference} if isinstance(reference, int) else {"uid": reference}
-            found = tx.backups.find(**by)
+            among = tx.backups.all(column == reference, *_of_face(face))
+        found = among[0] if among else None
         if found is None or found.state not in VISIBLE:
             self._ground.allow(who, Verb.BACKUP_LIST, "a backup", target=-1)
             raise RecordNotFoundError(f"there is no backup {reference}")
@@ -275,15 +280,16 @@ class Backups:
         who: Principal,
         target: Target | None = None,
         *,
+        face: Face | None = None,
         states: Sequence[BackupState] = VISIBLE,
         conditions: Sequence[ColumnElement[bool]] = (),
         oldest_first: bool = False,
         limit: int | None = None,
         offset: int = 0,
     ) -> Sequence[Backup]:
-        """By time. `target` None: those of all targets."""
+        """By time. `target` None: those of all targets, or of all that are of one face."""
         scope = {"target": target.id, "pool": target.pool_id} if target else {}
-        where = [*conditions]
+        where = [*conditions, *_of_face(face)]
         if target:
             where.append(_ROW.target_id == target.id)
         order = ("created", "name", "id") if oldest_first else ("created", "id")
@@ -298,13 +304,15 @@ class Backups:
             where.append(_ROW.state.in_(among["state"]))
             return tx.backups.all(*where, order=columns, limit=limit, offset=offset)
 
-    def totals(self, who: Principal, target: Target | None = None) -> Totals:
+    def totals(
+        self, who: Principal, target: Target | None = None, *, face: Face | None = None
+    ) -> Totals:
         scope = {"target": target.id, "pool": target.pool_id} if target else {}
         # By target first, as an index has them: no row is read.
         each = (
             select(_ROW.state, func.count().label("number"), func.sum(_ROW.size).label("size"))
             .group_by(_ROW.target_id, _ROW.state)
-            .where(*([_ROW.target_id == target.id] if target else []))
+            .where(*([_ROW.target_id == target.id] if target else []), *_of_face(face))
             .subquery()
         )
         query = select(each.c.state, func.sum(each.c.number), func.sum(each.c.size)).group_by(
@@ -521,15 +529,35 @@ class Backups:
         return going
 
     def deduplicate(self, who: Principal, target: Target) -> Sequence[Backup]:
-        """Deletes kept backups of which a newer one has the same content; what went."""
-        newest: set[str] = set()
-        going = []
+        """Deletes kept backups of which a newer one has the same content; what went.
+
+        The newer one must be there and not known to be damaged; what lies in the recycle bin is no
+        copy to rely on, and none to be deleted.
+        """
+        copies: dict[str, list[Backup]] = defaultdict(list)
         for each in self.list(who, target, states=[BackupState.KEPT]):
-            if each.sha256 and each.sha256 in newest:
-                going.append(each)
-            newest.add(each.sha256)
+            if each.sha256 and not each.damaged:
+                copies[each.sha256].append(each)
+        going: list[Backup] = []
+        for same in copies.values():
+            while len(same) > 1 and not self._begins(same[0], target):
+                del same[0]
+            going += same[1:]
         held = self.delete_all(who, going)
         return [each for each in going if each not in held]
+
+    def _begins(self, backup: Backup, target: Target) -> bool:
+        """Whether it can be read, as far as a first look shows."""
+        keeper = self._pools.keeper(backup)
+        try:
+            if target.shape is Shape.SINGLE:
+                next(iter(keeper.open(backup).pieces()), b"")
+            else:
+                next(iter(keeper.entries(backup)), None)
+        except HoldfastError as error:
+            _log.warning("backup.unreadable", subject=f"backup {backup.uid}", error=error.message)
+            return False
+        return True
 
     def reconcile(self) -> None:
         """Ends deletions that a crash cut short. What a crash left unrecorded, `catalog rebuild`'s
@@ -584,6 +612,20 @@ def row_of(
     )
 
 
+def _tell(group: Sequence[tuple[Order, Kept]], refused: Mapping[str, HoldfastError]) -> None:
+    """What arrived, in the server's log."""
+    for order, kept in group:
+        error = refused.get(order.uid)
+        event = "upload.part" if order.facts.get(PART) else "backup.create"
+        if order.replaces is not None:
+            event = "backup.move"
+        figures = {"error": error.message} if error else {"size": kept.size, "files": kept.files}
+        _log.info(
+            event, subject=f"backup {order.uid}", target=order.target.name, name=order.name,
+            **figures,
+        )  # fmt: skip
+
+
 def _place(order: Order, kept: Kept) -> dict[str, Any]:
     """What changes of a backup that has moved."""
     return {
@@ -593,6 +635,12 @@ def _place(order: Order, kept: Kept) -> dict[str, Any]:
         "path": kept.path,
         "stored": kept.stored,
     }
+
+
+def _of_face(face: Face | None) -> list[ColumnElement[bool]]:
+    if face is None:
+        return []
+    return [_ROW.target_id.in_(select(tables.target.c.id).where(tables.target.c.face == face))]
 
 
 def _is_taken(tx: Transaction, target_id: int, name: str) -> bool:

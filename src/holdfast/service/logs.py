@@ -1,56 +1,90 @@
 """The server's own log: one line of JSON for each event, to standard error and into a file of each
 process in the data folder, which is kept small.
+
+Where nothing was set up, as on the command line, events go nowhere.
 """
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import logging.handlers
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 _FOLDER: Final = "log"
 _BYTES: Final = 2 << 20
 _FILES: Final = 5
+_SHARED: Final[Sequence[structlog.typing.Processor]] = (
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.format_exc_info,
+)
+
+structlog.configure(
+    processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+    logger_factory=structlog.stdlib.LoggerFactory(),
+    wrapper_class=structlog.stdlib.BoundLogger,
+    cache_logger_on_first_use=True,
+)
 
 
 def set_up(folder: Path, process: str) -> None:
     """For one process, before anything is logged. Secrets are never among what is logged: they are
     of a type that shows only stars.
     """
+    place = _file(folder, process)
+    to_file = logging.handlers.RotatingFileHandler(
+        place, maxBytes=_BYTES, backupCount=_FILES - 1, encoding="utf-8"
+    )
+    _send_to(to_file, logging.StreamHandler())
+
+
+def set_up_for_task(folder: Path) -> None:
+    """For the process of one task, which shares a file with its like. A worker's own stays as it
+    is: its light tasks run within it.
+    """
+    if logging.getLogger().handlers:
+        return
+    place = _file(folder, "tasks")
+    to_file = logging.handlers.RotatingFileHandler(
+        place, backupCount=_FILES - 1, encoding="utf-8", delay=True
+    )
+    # Only between two processes' beginnings does the file grow too large; who still writes to the
+    # one that was put aside is read there.
+    with place.with_suffix(".lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        if place.exists() and place.stat().st_size > _BYTES:
+            to_file.doRollover()
+    _send_to(to_file)
+
+
+def _file(folder: Path, process: str) -> Path:
     place = folder / _FOLDER
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    to_file = logging.handlers.RotatingFileHandler(
-        place / f"{process}.log", maxBytes=_BYTES, backupCount=_FILES - 1, encoding="utf-8"
-    )
-    shared: list[structlog.typing.Processor] = [
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
+    return place / f"{process}.log"
+
+
+def _send_to(*handlers: logging.Handler) -> None:
     formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared,
+        foreign_pre_chain=_SHARED,
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.JSONRenderer(),
         ],
     )
     root = logging.getLogger()
-    root.handlers[:] = [to_file, logging.StreamHandler()]
+    root.handlers[:] = handlers
     for handler in root.handlers:
         handler.setFormatter(formatter)
     root.setLevel(logging.INFO)
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=True,
-    )
 
 
 def tail(folder: Path, lines: int) -> str:
@@ -61,7 +95,11 @@ def tail(folder: Path, lines: int) -> str:
 
 def _lines(place: Path) -> Iterator[str]:
     for path in sorted(place.glob("*.log*")):
-        with path.open(encoding="utf-8", errors="replace") as file:
+        # One that is put aside at this moment is read under its next name, or was the oldest.
+        with (
+            suppress(FileNotFoundError),
+            path.open(encoding="utf-8", errors="replace") as file,
+        ):
             yield from file
 
 
