@@ -24,7 +24,7 @@ from holdfast.core.records import Pool
 
 def test_the_steps_lead_to_the_tables(catalog):
     """What the steps make is what `tables` says, columns, types, indexes and all."""
-    assert migrating.upgrade(catalog)
+    migrating.upgrade(catalog)
     with catalog.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, tables.metadata) == []
@@ -50,12 +50,12 @@ def test_the_newest_step_is_known():
 
 def test_nothing_is_done_twice(catalog):
     """Once there, it is a look at one row."""
-    assert migrating.upgrade(catalog)
+    migrating.upgrade(catalog)
     statements = []
     event.listen(
         catalog.engine, "before_cursor_execute", lambda _c, _u, text, *_: statements.append(text)
     )
-    assert not migrating.upgrade(catalog)
+    migrating.upgrade(catalog)
     assert not [each for each in statements if each.startswith(("CREATE", "INSERT"))]
     assert len(statements) <= 3
 
@@ -69,7 +69,7 @@ def test_alembic_is_not_imported_for_nothing(tmp_path):
         "import sys\n"
         "from holdfast.catalog.database import Catalog\n"
         "from holdfast.catalog.migrating import upgrade\n"
-        f"assert not upgrade(Catalog({address!r}))\n"
+        f"upgrade(Catalog({address!r}))\n"
         "assert 'alembic' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
@@ -95,14 +95,14 @@ def test_tables_of_somebody_else_are_refused(catalog):
 
 def test_several_at_once(address):
     """One makes the tables, the others find them."""
-    made, failed = [], []
+    failed = []
     start = threading.Barrier(4)
 
     def run():
         catalog = Catalog(address)
         try:
             start.wait()
-            made.append(migrating.upgrade(catalog))
+            migrating.upgrade(catalog)
         except CatalogError as error:
             failed.append(error)
         finally:
@@ -114,7 +114,8 @@ def test_several_at_once(address):
     for thread in threads:
         thread.join()
     assert not failed
-    assert sorted(made) == [False, False, False, True]
+    with closing(Catalog(address)) as catalog:
+        assert migrating.revision_of(catalog) == tables.REVISION
 
 
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.long)])
@@ -157,3 +158,21 @@ def killed_at(address, at):
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert code in (0, -9)
     return code == -9
+
+
+def test_a_catalog_that_is_being_rebuilt_is_shut(catalog):
+    """Until that has ended; beginning again is no error."""
+    migrating.begin_rebuilding(catalog)
+    with pytest.raises(CatalogError, match="made anew"):
+        migrating.upgrade(catalog)
+    migrating.begin_rebuilding(catalog)
+    assert migrating.is_rebuilding(catalog)
+    migrating.end_rebuilding(catalog)
+    migrating.upgrade(catalog)
+
+
+def test_lost_tables_are_not_made_again(catalog):
+    """Where there must have been some."""
+    with pytest.raises(CatalogError, match="empty"):
+        migrating.upgrade(catalog, make=False)
+    assert migrating.revision_of(catalog) is None

@@ -19,13 +19,16 @@ from holdfast.core import records
 from holdfast.core.errors import CatalogError, RecordExistsError, StorageFullError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from sqlalchemy import Connection, Engine
     from sqlalchemy.engine import URL
 
 _WAIT = 30.0
 """Seconds a writer waits for the one before."""
+_MOST = 20
+"""Problems that are told."""
+_TRY_AGAIN = "Backups are untouched. See that the database can be reached, then try again."
 
 
 class Transaction:
@@ -40,6 +43,11 @@ class Transaction:
         written cannot be undone any more then, so `act` raises nothing.
         """
         self.afterwards.append(act)
+
+    def wrote(self, noun: str, columns: Iterable[str]) -> bool:
+        """Whether one of these columns was written of the rows that are called so here."""
+        rows = vars(self).get(noun)
+        return rows is not None and not rows.written.isdisjoint(columns)
 
     def now(self) -> int:
         """The database's own clock, nanoseconds since 1970: leases of all nodes go by it."""
@@ -128,10 +136,15 @@ class Catalog:
     def __init__(self, url: str, *, pool_size: int = 8) -> None:
         self.url = _full(url)
         self.engine = _engine(self.url, pool_size)
+        self._watches: list[Callable[[Transaction], None]] = []
 
     @property
     def embedded(self) -> bool:
         return self.engine.dialect.name == "sqlite"
+
+    def watch(self, look: Callable[[Transaction], None]) -> None:
+        """Has `look` called at the end of every transaction that writes, within it."""
+        self._watches.append(look)
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
@@ -154,8 +167,25 @@ class Catalog:
         ):
             transaction = Transaction(connection)
             yield transaction
+            for look in self._watches:
+                look(transaction)
         for act in transaction.afterwards:
             act()
+
+    def problems(self, *, thorough: bool = False) -> list[str]:
+        """What is wrong with the file of an embedded catalog, in words; none where all is well.
+        `thorough`: every index is compared with its table, which takes ten times as long. Whether
+        a value is what was written, nobody can see here. PostgreSQL looks after its files itself.
+        """
+        if not self.embedded:
+            return []
+        look = "integrity_check" if thorough else "quick_check"
+        with self.read() as tx:
+            run = tx.connection.exec_driver_sql
+            said = [str(row[0]) for row in run(f"PRAGMA {look}({_MOST})")]
+            broken = [row[0] for row in run("PRAGMA foreign_key_check").fetchmany(_MOST)]
+        found = [] if said == ["ok"] else said
+        return found + [f"a row of {table} refers to nothing" for table in broken]
 
     def close(self) -> None:
         self.engine.dispose()
@@ -199,7 +229,11 @@ def told() -> Iterator[None]:
     except OperationalError as error:
         if "disk is full" in str(error.orig):
             raise StorageFullError("the disk that holds the catalog is full") from error
-        raise CatalogError(f"the catalog does not answer: {_first_line(error)}") from error
+        if "no such" in str(error.orig):  # table or column: it is not what it was
+            raise CatalogError(f"the catalog cannot be used: {_first_line(error)}") from error
+        raise CatalogError(
+            f"the catalog does not answer: {_first_line(error)}", remedy=_TRY_AGAIN
+        ) from error
     except DatabaseError as error:
         raise CatalogError(f"the catalog cannot be used: {_first_line(error)}") from error
 

@@ -4,17 +4,18 @@ leaves the old tables or the new ones, and of processes that start together one 
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import text
 
-from holdfast.catalog.database import Transaction, told
+from holdfast.catalog.database import told
 from holdfast.catalog.tables import REVISION
 from holdfast.core.errors import CatalogError, CatalogNewerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from sqlalchemy import Connection
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 _LOCK: Final = 0x486F6C65
 """PostgreSQL's advisory lock of whoever migrates; SQLite has one writer anyway."""
 _VERSIONS: Final = "alembic_version"
+_REBUILDING: Final = " rebuilding"
+"""Stands behind the revision while a catalog is not whole."""
 
 
 def revision_of(catalog: Catalog) -> str | None:
@@ -31,27 +34,52 @@ def revision_of(catalog: Catalog) -> str | None:
         return _revision(tx.connection)
 
 
-def upgrade(catalog: Catalog, *, first: Callable[[Transaction], None] | None = None) -> bool:
+def upgrade(catalog: Catalog, *, make: bool = True) -> None:
     """Makes or changes tables where it must. Costs a look at one row where there is nothing to do.
-
-    `first` is called with new tables before anybody sees them. Whether the tables are new.
+    Without `make` there must be tables.
 
     Raises:
         CatalogNewerError: a newer Holdfast has changed the database.
-        CatalogError
+        CatalogError: its tables are gone, or are being made anew.
     """
-    found = revision_of(catalog)
-    if found == REVISION:
-        return False
+    if revision_of(catalog) == REVISION:
+        return
     with _migrating(catalog) as connection:
-        found = _revision(connection)
+        found = _revision(connection)  # another process may have done it meanwhile
         if found == REVISION:
-            return False  # by another process meanwhile
+            return
+        if found is None and not make:
+            raise CatalogError("the catalog is gone: its database is empty")
         _refuse_what_we_cannot(connection, found)
         _run(connection)
-        if found is None and first is not None:
-            first(Transaction(connection))
-    return found is None
+
+
+def begin_rebuilding(catalog: Catalog) -> None:
+    """Makes the tables, or brings them up to date, and shuts the catalog to `upgrade`, until
+    `end_rebuilding`: nobody works on half a catalog. May be called again after a crash.
+
+    Raises:
+        CatalogNewerError, CatalogError
+    """
+    with _migrating(catalog) as connection:
+        found = _revision(connection)
+        if found is not None and found.endswith(_REBUILDING):
+            found = found.removesuffix(_REBUILDING)
+            _set_revision(connection, found)
+        _refuse_what_we_cannot(connection, found)
+        _run(connection)
+        _set_revision(connection, REVISION + _REBUILDING)
+
+
+def end_rebuilding(catalog: Catalog) -> None:
+    """What `begin_rebuilding` shut is open."""
+    with _migrating(catalog) as connection:
+        _set_revision(connection, REVISION)
+
+
+def is_rebuilding(catalog: Catalog) -> bool:
+    found = revision_of(catalog)
+    return found is not None and found.endswith(_REBUILDING)
 
 
 def _revision(connection: Connection) -> str | None:
@@ -59,6 +87,11 @@ def _revision(connection: Connection) -> str | None:
         return None
     found = connection.scalar(text(f"SELECT version_num FROM {_VERSIONS}"))  # noqa: S608  a constant
     return None if found is None else str(found)
+
+
+def _set_revision(connection: Connection, revision: str) -> None:
+    query = f"UPDATE {_VERSIONS} SET version_num = :revision"  # noqa: S608  a constant
+    connection.execute(text(query), {"revision": revision})
 
 
 @contextmanager
@@ -103,6 +136,12 @@ def _check_references(connection: Connection) -> None:
 
 
 def _refuse_what_we_cannot(connection: Connection, found: str | None) -> None:
+    if found is not None and found.endswith(_REBUILDING):
+        raise CatalogError(
+            "the catalog is being made anew, or that was interrupted",
+            remedy="Backups are untouched. If nobody is doing it, run `holdfast catalog rebuild` "
+            "again: it goes on where it was.",
+        )
     if found is not None and found > REVISION:
         raise CatalogNewerError(
             f"a newer Holdfast has changed the catalog (to {found}; this one knows {REVISION})"
@@ -116,6 +155,7 @@ def _refuse_what_we_cannot(connection: Connection, found: str | None) -> None:
 
 def _run(connection: Connection) -> None:
     """Imported here: it takes longer than all the rest of opening a catalog."""
+    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
     from alembic import command
     from alembic.config import Config
 

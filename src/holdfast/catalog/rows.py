@@ -7,6 +7,8 @@ from enum import EnumType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, get_type_hints
 
 from sqlalchemy import ColumnElement, delete, func, insert, select, union_all, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from holdfast.core.errors import RecordNotFoundError
 
@@ -33,6 +35,8 @@ class Rows(Generic[T]):
         self.connection = connection
         self.table = table
         self.record = record
+        self.written: set[str] = set()
+        """Columns that this transaction has written: all of them where rows came or went."""
         self._enums = _enums(record)
 
     def of(self, row: Any) -> T:
@@ -129,6 +133,7 @@ class Rows(Generic[T]):
             RecordExistsError: a unique value is taken (raised where the transaction is).
         """
         values = self._values(record)
+        self._all_written()
         result = self.connection.execute(insert(self.table).values(values))
         assert result.inserted_primary_key is not None
         return replace(record, id=result.inserted_primary_key[0])
@@ -136,7 +141,18 @@ class Rows(Generic[T]):
     def add_all(self, records: Iterable[T]) -> None:
         values = [self._values(record) for record in records]
         if values:
+            self._all_written()
             self.connection.execute(insert(self.table), values)
+
+    def add_new(self, records: Iterable[T], *, unique: str) -> int:
+        """Inserts those whose value of the column `unique` no row has yet; how many."""
+        values = [self._values(record) for record in records]
+        if not values:
+            return 0
+        self._all_written()
+        make = sqlite_insert if self.connection.dialect.name == "sqlite" else postgresql_insert
+        adding = make(self.table).on_conflict_do_nothing(index_elements=[unique])
+        return sum(self.connection.execute(adding, each).rowcount for each in values)
 
     def change(self, id_: int, **values: Any) -> bool:
         """Sets columns of one row; False where there is no such row."""
@@ -144,6 +160,7 @@ class Rows(Generic[T]):
 
     def change_where(self, *conditions: ColumnElement[bool], **values: Any) -> int:
         """Sets columns of every row that fits; how many."""
+        self.written.update(values)
         return self.connection.execute(
             update(self.table).where(*conditions).values(**values)
         ).rowcount
@@ -152,7 +169,11 @@ class Rows(Generic[T]):
         """Deletes what fits; how many. At least one condition."""
         where = [*conditions, *self._where(equal)]
         assert where, "a condition is needed to delete"
+        self._all_written()
         return self.connection.execute(delete(self.table).where(*where)).rowcount
+
+    def _all_written(self) -> None:
+        self.written.update(self.table.c.keys())
 
     def _where(self, equal: dict[str, Any]) -> list[ColumnElement[bool]]:
         return [self.table.c[name] == value for name, value in equal.items()]

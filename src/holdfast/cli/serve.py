@@ -16,7 +16,7 @@ from holdfast.cli import settings as settings_of
 from holdfast.cli.data import ConfigFile, Data
 from holdfast.cli.output import Output
 from holdfast.cli.supervising import Supervisor, end_with_parent
-from holdfast.core.errors import DataFolderBusyError
+from holdfast.core.errors import CatalogError, DataFolderBusyError
 
 Listen = Annotated[
     str,
@@ -57,7 +57,10 @@ def serve(
     from holdfast.service.opening import open_ground
 
     with _alone(data):
-        open_ground(data, config).catalog.close()  # made or migrated once, before both start
+        try:
+            open_ground(data, config).catalog.close()  # made or migrated once, before both start
+        except CatalogError as error:
+            output.warn(f"{error.message}. {error.advice}")  # and the web process says so, too
         common = ["--data", str(data), *(["--config", str(config)] if config else [])]
         ways = [
             *(["--listen", listen] if listen else []),

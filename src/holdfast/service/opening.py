@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from holdfast.catalog.database import Catalog
 from holdfast.catalog.migrating import upgrade
-from holdfast.core.errors import ConfigurationError
-from holdfast.service import configuration
-from holdfast.service.custody import MasterKey
+from holdfast.core.errors import CatalogError, ConfigurationError
+from holdfast.service import configuration, recovery_facts
+from holdfast.service.custody import KEY_FILE, MasterKey
 from holdfast.service.ground import Ground
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 CONFIGURATION_FILE = "holdfast.yaml"
 CATALOG_FILE = "catalog.db"
+CATALOG_LOOK_EVERY = 2.0
+"""Seconds between two looks of a server at a catalog that it cannot use."""
 
 
 def open_ground(folder: Path, config_path: Path | None = None) -> Ground:
@@ -26,7 +28,50 @@ def open_ground(folder: Path, config_path: Path | None = None) -> Ground:
 
     Raises:
         ConfigurationError: it, the folder or the master key cannot be used.
-        CatalogError
+        CatalogError: the catalog is lost or damaged, or cannot be reached.
+    """
+    ground = ground_without_tables(folder, config_path)
+    try:
+        _open_tables(ground)
+    except BaseException:
+        ground.catalog.close()
+        raise
+    return ground
+
+
+def open_sound_ground(folder: Path, config_path: Path | None = None) -> Ground:
+    """The same for a server at its start: the file of an embedded catalog is looked through as
+    well, which takes 0.1 s for 100,000 backups.
+
+    Raises:
+        ConfigurationError, CatalogError
+    """
+    ground = open_ground(folder, config_path)
+    try:
+        problems = ground.catalog.problems()
+    except BaseException:
+        ground.catalog.close()
+        raise
+    if problems:
+        ground.catalog.close()
+        raise CatalogError(f"the catalog is damaged: {problems[0]}")
+    return ground
+
+
+def can_be_opened(folder: Path, config_path: Path | None = None) -> bool:
+    """Whether a server would start on it."""
+    try:
+        open_sound_ground(folder, config_path).catalog.close()
+    except CatalogError:
+        return False
+    return True
+
+
+def ground_without_tables(folder: Path, config_path: Path | None = None) -> Ground:
+    """The same with a catalog at which nobody has looked yet.
+
+    Raises:
+        ConfigurationError
     """
     folder = folder.absolute()
     try:
@@ -35,17 +80,36 @@ def open_ground(folder: Path, config_path: Path | None = None) -> Ground:
         raise ConfigurationError(
             f"the data folder {folder} cannot be made: {error.strerror}"
         ) from error
-    own = folder / CONFIGURATION_FILE
-    configured = configuration.load(config_path or (own if own.exists() else None))
+    configured = configuration_of(folder, config_path)
     # The key first: without it the catalog is not touched.
     master = _master(folder, configured.master_key)
-    catalog = Catalog(configured.database.url or str(_private(folder / CATALOG_FILE)))
-    try:
-        upgrade(catalog)
-    except BaseException:
-        catalog.close()
-        raise
+    catalog = Catalog(configured.database.url or str(folder / CATALOG_FILE))
     return Ground(catalog, configured, master, folder)
+
+
+def configuration_of(folder: Path, config_path: Path | None) -> configuration.Configuration:
+    """Raises ConfigurationError."""
+    own = folder / CONFIGURATION_FILE
+    return configuration.load(config_path or (own if own.exists() else None))
+
+
+def _open_tables(ground: Ground) -> None:
+    """Tables are made once; that there are none any more is a loss, not a beginning."""
+    was_there = recovery_facts.exist(ground.folder)
+    if ground.catalog.embedded:
+        path = ground.folder / CATALOG_FILE
+        if was_there and not path.exists():
+            raise CatalogError("the catalog is gone: its file is not there any more")
+        _make_private(path)
+    upgrade(ground.catalog, make=not was_there)
+    recovery_facts.follow(ground)
+    if not was_there:
+        try:
+            recovery_facts.write(ground)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{ground.folder / recovery_facts.FILE} cannot be written: {error.strerror}"
+            ) from error
 
 
 def _master(folder: Path, place: configuration.MasterKeyPlace) -> MasterKey:
@@ -58,6 +122,12 @@ def _master(folder: Path, place: configuration.MasterKeyPlace) -> MasterKey:
         return MasterKey.of_text(text)
     if place.file:
         return MasterKey.of_file(folder / place.file)
+    if recovery_facts.exist(folder) and not (folder / KEY_FILE).exists():
+        raise ConfigurationError(
+            f"the master key is gone: there is no {folder / KEY_FILE}",
+            remedy="Nothing was changed. Write it there again, from the recovery kit, and make the "
+            "file readable to its owner only.",
+        )
     return MasterKey.of_folder(folder)
 
 
@@ -70,12 +140,11 @@ def _printed(command: list[str]) -> str:
         ) from error
 
 
-def _private(path: Path) -> Path:
-    """The file, readable to its owner only; the database's side files take that over."""
+def _make_private(path: Path) -> None:
+    """A file readable to its owner only; the database's side files take that over."""
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except FileExistsError:
         pass
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be made: {error.strerror}") from error
-    return path

@@ -24,7 +24,7 @@ from holdfast.core.records import (
 from holdfast.service.ground import short_uid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from holdfast.catalog.database import Transaction
     from holdfast.catalog.rows import Rows
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 VERSION: Final = 1
 _PRESENT_ONLY: Final = {"generation"}
 """Settings that are about the server as it runs."""
+PLACES: Final = ("hosts", "pools", "repositories")
+"""The parts that tell where backups are."""
+_COUNTED: Final = ("snapshots", "newest", "digest", "stored", "checked")
 _CREDENTIALS: Final = ("password_hash", "token_key", "disabled")
 
 
@@ -63,8 +66,34 @@ def exported(tx: Transaction) -> Json:
     }
 
 
-def check(document: Any) -> Json:
-    """The same document.
+def places(tx: Transaction) -> Json:
+    """Of the same kind, and as much of it as tells where backups are. What changes with each of
+    them is left out.
+    """
+    found = exported(tx)
+    return {
+        "version": VERSION,
+        "hosts": [_without(each, "id", "seen", "facts") for each in found["hosts"]],
+        "pools": [_without(each, "id") for each in found["pools"]],
+        "repositories": [
+            _without(each, "id", "pool_id", "host_id", *_COUNTED) for each in found["repositories"]
+        ],
+    }
+
+
+def add_places(tx: Transaction, document: Json) -> None:
+    """Brings those back that are not known.
+
+    Raises:
+        DamagedError: a row of it cannot be.
+    """
+    new = {each["name"] for each in document["pools"]} - {each.name for each in tx.pools.all()}
+    pools = [each for each in document["pools"] if each["name"] in new]
+    restore(tx, document | {"pools": pools}, PLACES)
+
+
+def check(document: Any, parts: Collection[str] = ()) -> Json:
+    """The same document. `parts`: what it must have, if not all.
 
     Raises:
         DamagedError: it is no such document.
@@ -74,22 +103,23 @@ def check(document: Any) -> Json:
         raise DamagedError("the server's state in the backup cannot be read")
     if document["version"] > VERSION:
         raise UnknownVersionError("a newer Holdfast made this backup")
-    for name in _PARTS:
+    for name in parts or _PARTS:
         rows = document.get(name)
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise DamagedError(f"the {name} in the backup cannot be read")
     return document
 
 
-def restore(tx: Transaction, document: Json) -> None:
-    """Brings a checked document back, within the caller's transaction.
+def restore(tx: Transaction, document: Json, parts: Collection[str] = ()) -> None:
+    """Brings a checked document back, within the caller's transaction. `parts`: only these of it.
 
     Raises:
         DamagedError: a row of it cannot be.
     """
     try:
         for name, bring_back in _PARTS.items():
-            bring_back(tx, document[name])
+            if not parts or name in parts:
+                bring_back(tx, document[name])
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedError(f"the server's state in the backup cannot be used: {error}") from error
 

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import structlog
+
+from holdfast.core.errors import CatalogError
 from holdfast.jobs.worker import Worker, WorkerOptions
 from holdfast.service import logs
 from holdfast.service.generation import RESTART, current
-from holdfast.service.opening import open_ground
+from holdfast.service.opening import CATALOG_LOOK_EVERY, open_sound_ground
 
 if TYPE_CHECKING:
     import threading
     from pathlib import Path
 
+    from holdfast.service.ground import Ground
+
+_log = structlog.get_logger("holdfast.worker")
 _LOOK_EVERY = 0.5
 _PATIENCE = 30.0
 """Seconds that running tasks have when the worker is told to end; then they go on elsewhere."""
 
 
 def run_worker(folder: Path, config: Path | None, name: str, stop: threading.Event) -> int:
-    """Works until `stop`, or until the generation changes; the process's exit code."""
+    """Works until `stop`, or until the generation changes; the process's exit code. Waits for a
+    catalog that cannot be used.
+    """
     logs.set_up(folder, "worker")
-    ground = open_ground(folder, config)
+    ground = _opened(folder, config, stop)
+    if ground is None:
+        return 0
     catalog = ground.catalog
     limits = ground.configuration.limits
     worker = Worker(
@@ -39,3 +49,17 @@ def run_worker(folder: Path, config: Path | None, name: str, stop: threading.Eve
         worker.stop(_PATIENCE)
         catalog.close()
     return 0
+
+
+def _opened(folder: Path, config: Path | None, stop: threading.Event) -> Ground | None:
+    """None where it was told to stop first."""
+    told = ""
+    while not stop.is_set():
+        try:
+            return open_sound_ground(folder, config)
+        except CatalogError as error:
+            if error.message != told:
+                told = error.message
+                _log.error("catalog unusable", error=told, remedy=error.advice)
+            stop.wait(CATALOG_LOOK_EVERY)
+    return None

@@ -7,28 +7,41 @@ import json
 import os
 import threading
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+import structlog
+
+from holdfast.core.errors import CatalogError
 from holdfast.service import logs
 from holdfast.service.generation import RESTART, current
-from holdfast.service.server import open_service
+from holdfast.service.opening import (
+    CATALOG_LOOK_EVERY,
+    can_be_opened,
+    configuration_of,
+    open_sound_ground,
+)
+from holdfast.service.server import Service
 from holdfast.web import tls
 from holdfast.web.app import Faces, listener, nothing_here
+from holdfast.web.closed import closed
 from holdfast.web.dialects import backupchan, pocketbase, restbackup, restic
 from holdfast.web.listening import Listener, address, listen
 from holdfast.web.watching import watching
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from starlette.types import ASGIApp
 
-    from holdfast.service.server import Service
+    from holdfast.service.configuration import Listen
     from holdfast.web.listening import Certificate
 
 _LOOK_EVERY = 0.5
 """Seconds between two looks at the generation."""
+_log = structlog.get_logger("holdfast.web")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,38 +75,79 @@ def restbackup_app(service: Service) -> ASGIApp:
 
 def serve(folder: Path, config: Path | None, options: WebOptions) -> int:
     """Serves until it is told to end. The process's exit code: RESTART where it wants to be started
-    again.
+    again. Where the catalog cannot be used, it says so on every path until it can.
     """
     logs.set_up(folder, "web")
-    service = open_service(folder, config)
+    configured = configuration_of(folder, config).listen
+    place = Place(folder, options, configured)
+    try:
+        service = Service.on(open_sound_ground(folder, config))
+    except CatalogError as error:
+        _log.error("catalog unusable", error=error.message, remedy=error.advice)
+        app = listener(closed(error), configured.hosts)
+        return asyncio.run(_serve(place, app, app, until=partial(_until_opened, folder, config)))
     try:
         service.backups.reconcile()
         service.plans.ensure_housekeeping()
-        return asyncio.run(_serve(service, folder, options))
+        return asyncio.run(
+            _serve(
+                place,
+                main_app(service),
+                restbackup_app(service),
+                until=partial(_until_another_generation, service),
+                ready=partial(_warm_up_beside, service),
+            )
+        )
     finally:
         service.close()
 
 
-async def _serve(service: Service, folder: Path, options: WebOptions) -> int:
-    configured = service.ground.configuration.listen
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a process listens."""
+
+    folder: Path
+    options: WebOptions
+    configured: Listen
+
+
+async def _serve(
+    place: Place,
+    app: ASGIApp,
+    restbackup: ASGIApp,
+    *,
+    until: Callable[[], Awaitable[None]],
+    ready: Callable[[], None] = lambda: None,
+) -> int:
+    """Where `until` ends first, the process is to be started again."""
+    options, configured = place.options, place.configured
     main = address(options.listen or configured.main)
     second = address(options.restbackup_listen or configured.restbackup)
     names = [*configured.hosts, main[0], second[0]]
-    certificate = tls.certificate_for(options.tls or configured.tls, folder, names)
+    certificate = tls.certificate_for(options.tls or configured.tls, place.folder, names)
     listeners = [
-        Listener(main_app(service), *main, certificate),
-        Listener(restbackup_app(service), *second, certificate, http1_only=True),
+        Listener(app, *main, certificate),
+        Listener(restbackup, *second, certificate, http1_only=True),
     ]
     stop = asyncio.Event()
-    watch = asyncio.create_task(_watch_generation(service, stop))
 
-    def ready() -> None:
-        _announce(folder, main, second, certificate)
-        threading.Thread(target=_warm_up, args=(service,), name="warm-up", daemon=True).start()
+    async def watch() -> None:
+        await until()
+        stop.set()
 
-    await listen(listeners, ready=ready, stop=stop)
-    watch.cancel()
-    return RESTART if watch.done() and not watch.cancelled() else 0
+    looking = asyncio.create_task(watch())
+
+    def up() -> None:
+        _announce(place.folder, main, second, certificate)
+        ready()
+
+    await listen(listeners, ready=up, stop=stop)
+    looking.cancel()
+    return RESTART if looking.done() and not looking.cancelled() else 0
+
+
+def _warm_up_beside(service: Service) -> None:
+    threading.Thread(target=_warm_up, args=(service,), name="warm-up", daemon=True).start()
 
 
 def _warm_up(service: Service) -> None:
@@ -102,13 +156,18 @@ def _warm_up(service: Service) -> None:
     service.tasks.warm_up()
 
 
-async def _watch_generation(service: Service, stop: asyncio.Event) -> None:
-    """Ends, and ends the process, when the generation is another than at the start."""
+async def _until_another_generation(service: Service) -> None:
+    """Ends when the generation is another than at the start."""
     catalog = service.ground.catalog
     began = await asyncio.to_thread(current, catalog)
     while await asyncio.to_thread(current, catalog) == began:  # noqa: ASYNC110  another process sets it
         await asyncio.sleep(_LOOK_EVERY)
-    stop.set()
+
+
+async def _until_opened(folder: Path, config: Path | None) -> None:
+    """Ends when the catalog can be used."""
+    while not await asyncio.to_thread(can_be_opened, folder, config):  # noqa: ASYNC110  another process mends it
+        await asyncio.sleep(CATALOG_LOOK_EVERY)
 
 
 def _announce(

@@ -1,0 +1,131 @@
+"""F6: a catalog that is damaged or gone is noticed, told with a remedy, and never begun anew."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import closing
+
+import pytest
+
+from holdfast.core.errors import CatalogError, ConfigurationError, RecordNotFoundError
+from holdfast.core.records import Host, Pool
+from holdfast.service import recovery_facts
+from holdfast.service.opening import can_be_opened, open_ground, open_sound_ground
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A data folder with a pool and a thousand hosts."""
+    ground = open_ground(tmp_path / "data")
+    with closing(ground.catalog), ground.catalog.write() as tx:
+        tx.pools.add(Pool(name="main", locations=["/pool"]))
+        tx.hosts.add_all(Host(name=f"host-{number}", note="x" * 200) for number in range(1000))
+    assert not (ground.folder / "catalog.db-wal").exists()
+    return ground.folder
+
+
+def garbage(file):
+    file.write_bytes(b"garbage" * 1000)
+
+
+def emptied(file):
+    file.write_bytes(b"")
+
+
+def shortened(file):
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def flipped_header(file):
+    flip(file, 0)
+
+
+def flipped_schema(file):
+    flip(file, 103)
+
+
+def flip(file, at):
+    with file.open("r+b") as content:
+        content.seek(at)
+        byte = content.read(1)[0] ^ 0x40
+        content.seek(at)
+        content.write(bytes([byte]))
+
+
+def undone(catalog):
+    """A change that does not come to be."""
+    with catalog.write() as tx:
+        tx.pools.add(Pool(name="undone", locations=["/undone"]))
+        tx.hosts.get(0)
+
+
+@pytest.mark.parametrize(
+    "spoil", [garbage, emptied, os.unlink, shortened, flipped_header, flipped_schema]
+)
+def test_damage_and_loss_are_noticed(data, spoil):
+    """By whatever opens the catalog; it says what to do and leaves all as it is."""
+    file = data / "catalog.db"
+    spoil(file)
+    left = file.read_bytes() if file.exists() else None
+    with pytest.raises(CatalogError) as raised:
+        open_ground(data)
+    assert "holdfast catalog rebuild" in raised.value.advice
+    assert not can_be_opened(data)
+    assert not left or file.read_bytes() == left
+    assert file.exists() == (left is not None)
+
+
+def test_damage_within_is_noticed_at_the_start_of_a_server(data):
+    """A page in the middle that is no page of a database any more."""
+    file = data / "catalog.db"
+    size = file.stat().st_size
+    with file.open("r+b") as content:
+        for at in range(size // 2 // 4096 * 4096, size, 4096):
+            content.seek(at)
+            content.write(b"\xff" * 64)
+    with pytest.raises(CatalogError, match=r"damaged|malformed"):
+        open_sound_ground(data)
+
+
+def test_an_empty_database_is_a_loss_on_postgresql_too(tmp_path, postgresql):
+    """Where there was a catalog; the first time it is a beginning."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "holdfast.yaml").write_text(f"database: {{url: '{postgresql()}'}}")
+    open_ground(data).catalog.close()
+    open_ground(data).catalog.close()
+    (data / "holdfast.yaml").write_text(f"database: {{url: '{postgresql()}'}}")
+    with pytest.raises(CatalogError, match="gone"):
+        open_ground(data)
+
+
+def test_a_lost_master_key_is_not_made_anew(data):
+    """Another would open nothing that is there."""
+    (data / "master.key").unlink()
+    with pytest.raises(ConfigurationError, match="master key is gone") as raised:
+        open_ground(data)
+    assert "recovery kit" in raised.value.advice
+    assert not (data / "master.key").exists()
+
+
+def test_the_facts_follow(data):
+    """I7: what a rebuild needs is written down before a change is acknowledged, and only then."""
+    path = data / recovery_facts.FILE
+    with closing(open_ground(data).catalog) as catalog:
+        before = path.stat().st_ino
+        with catalog.write() as tx:
+            tx.settings.count()
+            host = tx.hosts.find(name="host-7")
+            tx.hosts.change(host.id, seen=1)
+        assert path.stat().st_ino == before
+        with pytest.raises(RecordNotFoundError):
+            undone(catalog)
+        assert path.stat().st_ino == before
+        with catalog.write() as tx:
+            tx.pools.add(Pool(name="second", locations=["/second"]))
+        assert [each["name"] for each in recovery_facts.read(data)["pools"]] == ["main", "second"]
+        with catalog.write() as tx:
+            tx.pools.remove(name="second")
+    assert [each["name"] for each in json.loads(path.read_text())["pools"]] == ["main"]
+    assert path.stat().st_mode & 0o077 == 0
