@@ -221,6 +221,43 @@ def test_deleting_takes_the_files_from_the_disk(folder, root):
     assert [ours(root, each) for each in ("tmp", "lists", "recycle")] == [[], [], []]
 
 
+def test_what_is_forgotten_stays_on_the_disk_and_is_nobodys(folder, root):
+    backup, tree = folder.put(b"content"), folder.put_tree(FILES)
+    before = seen(root)
+    for each in (backup, tree):
+        folder.keeper.forget(each)
+        folder.keeper.delete(each)  # too late
+    assert seen(root) == before
+    assert ours(root, "lists") == []
+    assert folder.put(b"new").path != backup.path
+
+
+def test_deleting_once_more_takes_nothing_that_came_since(folder, root):
+    backup = folder.put(b"content")
+    folder.keeper.delete(backup)
+    (root / "nightly").mkdir()
+    (root / backup.path).write_bytes(b"content")
+    folder.keeper.delete(backup)
+    folder.reopen()
+    folder.keeper.delete(backup)
+    assert seen(root) == {backup.path: b"content"}
+    with pytest.raises(ObjectNotFoundError):
+        folder.read(backup)
+
+
+def test_what_has_a_damaged_line_can_be_deleted(folder, root):
+    backup, tree, last = folder.put(b"content"), folder.put_tree(FILES), folder.put(b"x", name="x")
+    path = root / ".holdfast" / "journal.jsonl"
+    for each in (backup, tree):
+        flip(path, path.read_bytes().index(each.uid.encode()))
+    folder.reopen()
+    assert set(folder.found()) == {last.uid}
+    (root / tree.path / "a.txt").write_bytes(b"FIRST")
+    for each in (backup, tree):
+        folder.keeper.delete(each)
+    assert set(seen(root)) == {"nightly/x", "nightly/all/a.txt", "nightly/all/sub/b.bin"}
+
+
 # --- what is not as it was kept -------------------------------------------------------------------
 
 

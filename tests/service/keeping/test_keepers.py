@@ -385,6 +385,15 @@ def test_what_is_recycled_is_still_read_and_comes_back(place):
     assert place.keeper.verify(tree, lambda _: None).good
 
 
+def test_what_is_forgotten_is_no_backup_any_more(place):
+    backup, tree, other = place.put(b"content"), place.put_tree(FILES), place.put(b"other")
+    for each in (backup, tree):
+        place.keeper.forget(each)
+        place.keeper.forget(each)
+    place.reopen()
+    assert set(place.found()) == {other.uid}
+
+
 def test_what_is_recycled_can_be_deleted(place):
     backup = place.put(b"content")
     place.keeper.move(backup, recycled=True)

@@ -220,6 +220,12 @@ class Keeper(Protocol):
         """Gone for every reader when this returns; again is no error."""
         ...
 
+    def forget(self, backup: Backup) -> None:
+        """It is no backup any more, for `found` either; its files stay where they are, and are
+        whoever's they now are. Again is no error.
+        """
+        ...
+
     def move(self, backup: Backup, *, recycled: bool) -> None:
         """Into the recycle bin or out of it, where that is a place (plain pools); again is no
         error. Reading still works there, and `Backup.path` stays what it was.

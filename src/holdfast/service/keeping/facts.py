@@ -55,6 +55,12 @@ def folder_of(snapshot: Snapshot) -> str:
     return _values(snapshot).get("folder", "")
 
 
+def forgotten_tags(snapshot: Snapshot) -> list[str]:
+    """The tags of a snapshot that shall be a backup no more."""
+    was, now = f"{_PREFIX}backup=", f"{_PREFIX}forgotten="
+    return [now + tag.removeprefix(was) if tag.startswith(was) else tag for tag in snapshot.tags]
+
+
 def is_backup(snapshot: Snapshot) -> bool:
     return any(tag.startswith(f"{_PREFIX}backup=") for tag in snapshot.tags)
 

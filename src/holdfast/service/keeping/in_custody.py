@@ -56,6 +56,9 @@ class CustodyKeeper:
         except ObjectNotFoundError:
             return
 
+    def forget(self, backup: Backup) -> None:
+        """Its snapshot is the client's."""
+
     def move(self, backup: Backup, *, recycled: bool) -> None:
         """The recycle bin is no place in a repository: the catalog knows what is in it."""
 

@@ -239,8 +239,10 @@ class FolderKeeper:
         with told(f"use {self._root.path}"):
             self._journal.refresh()
         standing = self._journal.standing.get(backup.uid)
-        if standing is None:
+        if standing is None and self._journal.damaged:
             return tuple(parts_of(backup.path))
+        if standing is None:
+            raise ObjectNotFoundError(f"{backup.name} was deleted from {self._root.path}")
         lies = standing.lies(backup.uid)
         if standing.before and not self._root.look(lies) and self._root.look(standing.before):
             return standing.before
@@ -387,26 +389,43 @@ class FolderKeeper:
             self._journal.append([{**line, **undo}])
             raise
 
+    def forget(self, backup: Backup) -> None:
+        with told(f"forget {backup.path}"), self._journal.locked():
+            self._check_pool()
+            if backup.uid in self._journal.standing:
+                self._journal.append([{"do": "delete", "uid": backup.uid}])
+            self._root.remove(list_parts(backup.uid))
+
     def delete(self, backup: Backup) -> None:
         with told(f"delete {backup.path}"):
-            self._delete(backup.uid, backup.path)
+            if backup.uid not in self._journal.standing and self._is_ours_all_the_same(backup):
+                self._root.remove(parts_of(backup.path))
+                self._root.remove(list_parts(backup.uid))
+            else:
+                self._delete(backup.uid)
 
-    def _delete(self, uid: str, path: str = "") -> None:
+    def _is_ours_all_the_same(self, backup: Backup) -> bool:
+        """Where its line in the journal is damaged, and what lies there is just what was kept."""
+        self._journal.refresh()
+        return (
+            bool(self._journal.damaged)
+            and backup.uid not in self._journal.standing
+            and backup.path not in self._journal.owners
+            and self.verify(backup, lambda _: None).good
+        )
+
+    def _delete(self, uid: str) -> None:
         """Out of everybody's way in one step, then the line, then for good."""
         with self._journal.locked():
             self._check_pool()
             standing = self._journal.standing.get(uid)
-            if standing is not None:
-                lies = self._found_at(standing.lies(uid), standing.before)
-            elif path and path not in self._journal.owners:
-                lies = tuple(parts_of(path))
-            else:
+            if standing is None:
                 return
+            lies = self._found_at(standing.lies(uid), standing.before)
             self._root.remove(gone_parts(uid))
             with suppress(FileNotFoundError):
                 self._root.move(lies, gone_parts(uid))
-            if standing is not None:
-                self._journal.append([{"do": "delete", "uid": uid}])
+            self._journal.append([{"do": "delete", "uid": uid}])
             self._tidy_above(lies)
         self._root.remove(gone_parts(uid))
         self._root.remove(list_parts(uid))
@@ -441,7 +460,10 @@ class FolderKeeper:
             read += count
             progress(count)
 
-        lies = self._lies(backup)
+        try:
+            lies = self._lies(backup)
+        except ObjectNotFoundError:
+            lies = tuple(parts_of(backup.path))
         found = self._root.look(lies)
         if found is None:
             problems = [f"{backup.path}: it is gone"]

@@ -37,9 +37,17 @@ from holdfast.repo.saving.intake import (
     remove_unfinished,
 )
 from holdfast.repo.saving.intake_archives import receive
+from holdfast.repo.upkeep.forget import retag
 from holdfast.service.keeping.arriving import check_size
 from holdfast.service.keeping.contract import Kept, Listed, Verified
-from holdfast.service.keeping.facts import closing_tags, folder_of, found_in, is_backup, tags_of
+from holdfast.service.keeping.facts import (
+    closing_tags,
+    folder_of,
+    forgotten_tags,
+    found_in,
+    is_backup,
+    tags_of,
+)
 from holdfast.service.keeping.folder_archives import check_format
 from holdfast.service.keeping.made import Made
 from holdfast.service.keeping.naming import file_name
@@ -225,6 +233,15 @@ class RepositoryKeeper:
 
     def move(self, backup: Backup, *, recycled: bool) -> None:
         """The recycle bin is no place in a repository: the catalog knows what is in it."""
+
+    def forget(self, backup: Backup) -> None:
+        """Its snapshot stays, and says so: stock restic still lists and restores it."""
+        try:
+            snapshot = self.repository.load_snapshot(ObjectId(backup.snapshot))
+        except ObjectNotFoundError:
+            return
+        tags = forgotten_tags(snapshot)
+        retag(self.repository, [snapshot], lock=None, set_tags=tags)
 
     def delete(self, backup: Backup) -> None:
         """Its snapshot goes at once; bytes that nothing else needs go with the next prune."""

@@ -40,7 +40,7 @@ _LOCK_WAIT: Final = 300.0
 _SHOWN: Final = 5
 """Things that are named before the rest is counted."""
 _STORED: Final = (FileKind.PACK, FileKind.INDEX, FileKind.SNAPSHOT)
-_VISIBLE: Final = (BackupState.KEPT, BackupState.RECYCLED, BackupState.FORGOTTEN)
+_VISIBLE: Final = (BackupState.KEPT, BackupState.RECYCLED)
 
 
 @dataclass(frozen=True, slots=True)
