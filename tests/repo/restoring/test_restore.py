@@ -25,7 +25,7 @@ from holdfast.repo.browsing.walk import resolve
 from holdfast.repo.format.pack import BlobKind
 from holdfast.repo.format.snapshot import choose
 from holdfast.repo.repository import Repository
-from holdfast.repo.restoring import large
+from holdfast.repo.restoring import large, plain
 from holdfast.repo.restoring.restore import restore
 from holdfast.repo.restoring.restore_options import Overwrite, RestoreOptions, Selection
 from holdfast.repo.saving.backup import BackupOptions, back_up
@@ -423,6 +423,75 @@ def test_very_deep_trees_come_back(forger, tmp_path):
     report, _ = _give(forger, [], tmp_path / "t", delete=True)
     assert report.files_deleted == 801
     assert os.listdir(tmp_path / "t") == []
+
+
+def _many_kinds(forger):
+    """A directory of files in which ordinary ones are few."""
+    theirs = {"uid": 1234, "gid": 4321} if ROOT else {}
+    contents = {b"empty": b"", b"small": b"small", b"hole": bytes(1 << 20)}
+    fields = {
+        b"-ours": OURS,
+        b"-for all": {**OURS, "mode": 0o666},
+        b"-for none": {**OURS, "mode": 0},
+        b"-read later": {**OURS, "atime": "2021-02-03T04:05:06.789Z"},
+        b"-theirs": {**OURS, **theirs},
+        b"-setuid": {**OURS, **theirs, "mode": 0o755 | 1 << 23},
+        b"-noted": {**OURS, "extended_attributes": [{"name": "user.note", "value": "AAE="}]},
+        b"-out of range": {**OURS, "mode": -1, "mtime": "9999-01-01T00:00:00Z"},
+    }
+    return [
+        forger.file(first + second, content, each)
+        for first, content in contents.items()
+        for second, each in fields.items()
+    ]
+
+
+def test_ordinary_files_take_a_short_cut_to_the_same_place(forger, tmp_path, monkeypatch):
+    """What restores most files at once does what restoring them step by step does."""
+    nodes = [forger.folder(b"d", _many_kinds(forger))]
+    taken = []
+    short = plain.PlainFiles.restore
+    monkeypatch.setattr(
+        plain.PlainFiles, "restore", lambda *file: taken.append(short(*file)) or taken[-1]
+    )
+    report, changes = _give(forger, nodes, tmp_path / "short")
+    assert set(taken) == {True, False}
+    atime = (tmp_path / "short/d/small-read later").stat().st_atime_ns
+    assert atime == 1_612_325_106_789_000_000
+    monkeypatch.setattr(plain.PlainFiles, "restore", lambda *_: False)
+    assert _give(forger, nodes, tmp_path / "long") == (report, changes)
+    assert _picture(tmp_path / "long") == _picture(tmp_path / "short")
+
+
+@pytest.mark.parametrize("step", ["pwrite", "fstat", "utime"])
+def test_a_short_cut_that_fails_leaves_nothing_in_the_way(forger, tmp_path, monkeypatch, step):
+    """A file whose making fails at any step is made again, and what still fails is said once."""
+    honest, left = getattr(os, step), [OSError(errno.EIO, "I/O error")]
+
+    def failing(*args, **more):
+        if left and isinstance(args[0], int):
+            raise left.pop()
+        return honest(*args, **more)
+
+    nodes = [forger.folder(b"d", [forger.file(b"f", b"content", OURS)])]
+    monkeypatch.setattr(plain.os, step, failing)
+    report, _ = _give(forger, nodes, tmp_path / "t")
+    assert not left
+    assert not [f for f in report.failures if b"/d/f" in f.path]
+    assert (tmp_path / "t/d/f").read_bytes() == b"content"
+    assert (tmp_path / "t/d/f").stat().st_mtime == 1580608922
+    assert os.listdir(tmp_path / "t/d") == ["f"]
+
+
+def test_damage_in_a_new_directory_is_said_once(forger, tmp_path):
+    """A spoilt blob, or one of another length than its tree says, leaves no file or a mark."""
+    _spoil(forger.repository, forger.blob(b"spoilt"))
+    short = forger.file(b"short", b"abc", OURS).replace(b'"size":3', b'"size":4')
+    nodes = [forger.folder(b"d", [short, forger.file(b"spoilt", b"spoilt", OURS)])]
+    report, _ = _give(forger, nodes, tmp_path / "t")
+    said = [failure.path for failure in report.failures if failure.path != b"/d"]
+    assert said == [b"/d/short", b"/d/spoilt"]
+    assert os.listdir(tmp_path / "t/d") == ["short"]
 
 
 def test_trees_too_long_for_a_message_come_back(forger, tmp_path, monkeypatch):

@@ -113,6 +113,14 @@ class Node(msgspec.Struct, gc=False):
     def blobs(self) -> Iterator[BlobId]:
         return map(blob_id, self.content or ())
 
+    def times(self) -> tuple[int, int]:
+        """Of access and modification, in nanoseconds since 1970. Raises DamagedError."""
+        try:
+            mtime = _time(self.mtime)
+            return (mtime if self.atime == self.mtime else _time(self.atime)), mtime
+        except ValueError as error:
+            raise DamagedError(f"the entry {self.name!r} of a tree is damaged: {error}") from error
+
     def entry(self) -> Entry:
         """The node as an entry, for restoring.
 

@@ -72,6 +72,8 @@ class Destination:
         self._parts: list[bytes] = []
         self._levels: list[tuple[int, int]] = []
         """Depth and descriptor of the directories that are open, from the top."""
+        self._present: bytes | None = None
+        """The directory that `folder` gave last."""
 
     @classmethod
     def at(cls, path: bytes, *, create: bool, owned_folders_open_up: bool = False) -> Destination:
@@ -110,18 +112,24 @@ class Destination:
         """
         if self._root is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        if path != self._present:
+            self._present = None
+            self._go_to(path, self._root)
+            self._present = path
+        return self._levels[-1][1] if self._levels else self._root
+
+    def _go_to(self, path: bytes, root: int) -> None:
         parts = path.split(b"/")[1:] if path != b"/" else []
         self._close_below(_shared(self._parts, parts))
         self._parts = parts[: self._levels[-1][0] if self._levels else 0]
         for depth in range(len(self._parts), len(parts)):
             check_name(parts[depth])
-            above = self._levels[-1][1] if self._levels else self._root
+            above = self._levels[-1][1] if self._levels else root
             opened = self._open(parts[depth], above)
             if self._levels and self._levels[-1][0] > KEPT_OPEN:
                 os.close(self._levels.pop()[1])
             self._levels.append((depth + 1, opened))
             self._parts = parts[: depth + 1]
-        return self._levels[-1][1] if self._levels else self._root
 
     def _open(self, name: bytes, above: int) -> int:
         try:
@@ -143,6 +151,7 @@ class Destination:
             os.close(self._levels.pop()[1])
 
     def close(self) -> None:
+        self._present = None
         self._close_below(-1)
         if self._root is not None:
             os.close(self._root)

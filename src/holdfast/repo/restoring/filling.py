@@ -24,6 +24,7 @@ from holdfast.repo.restoring.comparing import first_difference
 from holdfast.repo.restoring.deleting import delete
 from holdfast.repo.restoring.large import Span, is_large, write_span
 from holdfast.repo.restoring.metadata import Handle, Rights, differs, settle
+from holdfast.repo.restoring.plain import PlainFiles
 from holdfast.repo.restoring.restore_options import Overwrite, keeps
 from holdfast.repo.restoring.sparse import write_at
 from holdfast.repo.restoring.tally import Action, Tally, explain
@@ -97,6 +98,7 @@ class Filler:
         self._options = options
         self._reader = BlobReader(repository)
         self._rights = Rights.current()
+        self._plain_files = PlainFiles(destination, self._reader, self._rights)
         self._listing = listing
         self._tally = Tally()
 
@@ -135,23 +137,25 @@ class Filler:
         except (OSError, HoldfastError) as error:
             self._tally.fail(path, error)
         else:
-            self._fill_with(nodes, folder, descriptor)
+            if self._options.delete and descriptor is not None and not folder.fresh:
+                self._delete_others(path, descriptor, nodes)
+            self._fill_with(nodes, folder)
         if folder.own:
             self._settle_folder(folder)
 
-    def _fill_with(self, nodes: Sequence[Node], folder: Folder, descriptor: int | None) -> None:
+    def _fill_with(self, nodes: Sequence[Node], folder: Folder) -> None:
         """Everything of a directory but what stands apart."""
-        path, fresh = folder.path, folder.fresh
-        if self._options.delete and descriptor is not None and not fresh:
-            self._delete_others(path, descriptor, nodes)
-            descriptor = self._destination.folder(path)
+        path, exists, fresh = folder.path, folder.exists, folder.fresh
+        plainly = fresh and not self._options.sparse
         for batch in _together(self._wanted(path, nodes)):
             self._reader.expect(blob for item in batch for blob in _blobs(item.node))
             for name, node, refusal in batch:
                 if refusal:
                     self._tally.fail(join(path, name), refusal)
+                elif plainly and self._plain_files.restore(path, name, node):
+                    self._tally.note(Action.RESTORED, join(path, name), node.size)
                 else:
-                    self._restore(path, name, node, descriptor, fresh=fresh)
+                    self._restore(path, name, node, exists=exists, fresh=fresh)
 
     def _settle_folder(self, folder: Folder) -> None:
         try:
@@ -187,13 +191,14 @@ class Filler:
     # --- one entry --------------------------------------------------------------------------------
 
     def _restore(
-        self, path: bytes, name: bytes, node: Node, folder: int | None, *, fresh: bool
+        self, path: bytes, name: bytes, node: Node, *, exists: bool, fresh: bool
     ) -> Identity | None:
         """Restores one entry; which file it is now, None where it failed or nothing was done."""
         full = join(path, name)
         try:
             item = _Item(full, name, node.entry(), list(_blobs(node)))
             for _ in range(_TRIES):
+                folder = self._destination.folder(path) if exists else None
                 found = None if folder is None or fresh else place.look(folder, name)
                 try:
                     return self._restore_over(item, folder, found)
@@ -325,8 +330,7 @@ class Filler:
             try:
                 above, name = split(path)
                 if made is None:
-                    folder = self._destination.folder(above) if there else None
-                    made = self._restore(above, name, node, folder, fresh=False)
+                    made = self._restore(above, name, node, exists=there, fresh=False)
                     source = path
                 else:
                     self._link(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,7 +90,7 @@ class RestoreReport:
         return Outcome.PARTIAL if self.failures else Outcome.SUCCEEDED
 
 
-class _State(Enum):
+class _State(StrEnum):
     UNMADE = "not needed so far"
     MADE = "made by this run, nobody else's"
     FOUND = "was there"
