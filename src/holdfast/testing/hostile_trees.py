@@ -110,13 +110,17 @@ def _attacks(forger: Forger, outside: str) -> Iterator[tuple[str, list[bytes]]]:
     yield from _confusions(forger, outside)
 
 
+def hostile_names(outside: str) -> tuple[bytes, ...]:
+    """Names that are not what a single file can be called."""
+    return (
+        b"", b".", b"..", b"/", b"//", b"../outside/new", b"../../outside/new",
+        outside.encode() + b"/new", b"a/../../outside/new", b"a/b", b"dir/", b"/file", b"\0",
+        b"file\0/../../outside", b"..\0", b"../", b"./", b"..//outside",
+    )  # fmt: skip
+
+
 def _names(forger: Forger, outside: str) -> Iterator[tuple[str, list[bytes]]]:
-    wild = outside.encode()
-    for name in (
-        b"", b".", b"..", b"/", b"//", b"../outside/new", b"../../outside/new", wild + b"/new",
-        b"a/../../outside/new", b"a/b", b"dir/", b"/file", b"\0", b"file\0/../../outside", b"..\0",
-        b"../", b"./", b"..//outside",
-    ):  # fmt: skip
+    for name in hostile_names(outside):
         yield f"a file named {name!r}", [forger.file(name)]
         yield f"a directory named {name!r}", [forger.folder(name, [forger.file(b"file")])]
     yield "a link named ..", [symlink(b"..", outside), forger.file(b"file")]
