@@ -21,9 +21,11 @@ from holdfast.core.access import Verb
 from holdfast.core.errors import (
     HeldError,
     HoldfastError,
+    NoRepositoryError,
     RecordExistsError,
     RecordNotFoundError,
     StateError,
+    StoreError,
 )
 from holdfast.core.keeping import Action, Aged, KeepRule, to_go
 from holdfast.core.records import Backup, BackupState, Made, Shape, Target
@@ -31,7 +33,7 @@ from holdfast.service.ground import new_uid
 from holdfast.service.keeping.contract import Kept, Order
 from holdfast.service.keeping.naming import place
 from holdfast.service.keeping.transfer import flow_over
-from holdfast.service.unpacking import Limits, Part
+from holdfast.service.unpacking import Limits, Part, limits_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -58,7 +60,6 @@ VISIBLE = (BackupState.KEPT, BackupState.RECYCLED)
 _log = structlog.get_logger("holdfast.backups")
 _ROW = tables.backup.c
 _LONGEST_NOTE = 2000
-_LARGEST_UNPACKED = 1 << 40
 _EXCLUSIVE = "exclusive"
 """In an order's facts: no other visible backup of the target may have this name."""
 PART = "part"
@@ -103,16 +104,20 @@ class Arriving:
 class ArrivingTree:
     """Files that become one backup together. See `keeping.contract.IncomingTree`."""
 
-    def __init__(self, incoming: IncomingTree, finish: Any, scratch: Path) -> None:
+    def __init__(
+        self, incoming: IncomingTree, finish: Any, *, scratch: Path, limits: Limits
+    ) -> None:
         self.incoming = incoming
         self._finish = finish
         self._scratch = scratch
+        self._limits = limits
+        self._taken: set[bytes] = set()
 
-    def part(self, name: str, *, limit: int = _LARGEST_UNPACKED) -> Part:
-        """An uploaded file of it, which is unpacked where it is an archive. `limit`: bytes that it
-        may hold unpacked.
-        """
-        return Part(self.incoming, name, scratch=self._scratch, limits=Limits(total=limit))
+    def part(self, name: str) -> Part:
+        """An uploaded file of it, which is unpacked where it is an archive and the first."""
+        return Part(
+            self.incoming, name, scratch=self._scratch, limits=self._limits, taken=self._taken
+        )
 
     def amend(self, *, manual: bool) -> None:
         """What became known after the first bytes had come."""
@@ -156,7 +161,7 @@ class Backups:
         order = self._order(
             who, target, name, size=size, manual=manual, exclusive=exclusive, facts=facts
         )
-        incoming = self._keeper_of(target).begin(order)
+        incoming = self._pools.keeper(self._pool_of(target)).begin(order)
         return Arriving(incoming, lambda future: self._recorded(order, future))
 
     def receive_tree(
@@ -170,17 +175,18 @@ class Backups:
     ) -> ArrivingTree:
         """Begins a backup of several files."""
         order = self._order(who, target, name, manual=manual, facts=facts)
-        incoming = self._keeper_of(target).begin_tree(order)
+        pool = self._pool_of(target)
+        incoming = self._pools.keeper(pool).begin_tree(order)
         return ArrivingTree(
             incoming,
             lambda future: self._recorded(order, future),
-            self._ground.folder / "scratch",
+            scratch=self._ground.folder / "scratch",
+            limits=limits_for(self._pools.room(pool)),
         )
 
-    def _keeper_of(self, target: Target) -> Keeper:
+    def _pool_of(self, target: Target) -> Pool:
         with self._ground.catalog.read() as tx:
-            pool = tx.pools.get(target.pool_id)
-        return self._pools.keeper(pool)
+            return tx.pools.get(target.pool_id)
 
     def _order(
         self,
@@ -403,6 +409,17 @@ class Backups:
             self._mark_deleted(tx, backup, files=files)
         if files:
             self._finish_deleting(backup)
+        else:
+            self._forget(backup)
+
+    def _forget(self, backup: Backup) -> None:
+        """In its storage, too, so that it is not found there again. Where that is not there, which
+        may be the very reason, the row alone says so.
+        """
+        try:
+            self._pools.keeper(backup).forget(backup)
+        except (StoreError, NoRepositoryError) as error:
+            _log.warning("backup.forgotten", subject=f"backup {backup.uid}", error=error.message)
 
     def delete_all(
         self, who: Principal, backups: Sequence[Backup], *, files: bool = True

@@ -89,6 +89,7 @@ def test_deleting_from_the_list_only(make_target, put, service, pool, tmp_path):
     service.backups.delete(SHELL, backup, files=False)
     assert service.backups.list(SHELL) == []
     service.backups.reconcile()
+    assert list(service.pools.keeper(pool).found()) == []
     if pool.name == "plain":
         assert (tmp_path / "plain" / backup.path).read_bytes() == b"unmistakable"
 
