@@ -96,7 +96,7 @@ class AppSchedule:
             if cron:
                 self._plans.add(who, Plan(uid="", name=PLAN, kind=BACKUP, cron=cron))
             return
-        if plan.cron != cron:
+        if (plan.cron, plan.enabled) != (cron, bool(cron)):
             self._plans.change(who, plan, cron=cron or plan.cron, enabled=bool(cron))
 
     def _keep_in_s3(self, who: Principal) -> None:

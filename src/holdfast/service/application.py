@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import secrets
-import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -18,8 +17,7 @@ from holdfast.catalog import tables
 from holdfast.core.access import SERVER, Verb
 from holdfast.core.errors import HeldError, RecordNotFoundError, StateError
 from holdfast.core.records import BackupState, Face, Shape, Target, TaskState
-from holdfast.jobs import leases
-from holdfast.service import app_archive
+from holdfast.service import app_archive, turns
 from holdfast.service.ground import new_uid
 
 if TYPE_CHECKING:
@@ -37,8 +35,7 @@ AUTOMATIC: Final = "@auto_pb_backup_"
 """Begins the names of those that the schedule makes, and only those does it remove."""
 RESTORE: Final = "self-restore"
 BACKUP: Final = "self-backup"
-_LEASE: Final = "application"
-_SECONDS: Final = 15.0
+_TURN: Final = "application"
 _KEPT: Final = (BackupState.KEPT,)
 
 
@@ -85,12 +82,9 @@ class Application:
     @property
     def is_busy(self) -> bool:
         """A backup or a restore is under way, or waits to be done."""
-        with self._ground.catalog.read() as tx:
-            lease = tx.leases.find(name=_LEASE)
-            if lease is not None and lease.until > tx.now():
-                return True
-            waiting = (str(TaskState.QUEUED), str(TaskState.RUNNING))
-            return tx.tasks.count(tables.task.c.state.in_(waiting), kind=RESTORE) > 0
+        if turns.is_taken(self._ground.catalog, _TURN):
+            return True
+        return self._restoring() is not None
 
     # --- making -----------------------------------------------------------------------------------
 
@@ -206,29 +200,12 @@ class Application:
         Raises:
             ApplicationBusyError
         """
-        holder = secrets.token_hex(8)
         if not restoring and self._restoring() is not None:
             raise ApplicationBusyError("another backup or restore is under way")
-        if not self._hold(holder):
-            raise ApplicationBusyError("another backup or restore is under way")
-        ended = threading.Event()
-        beating = threading.Thread(target=self._beat, args=(holder, ended), daemon=True)
-        beating.start()
-        try:
+        with turns.turn(self._ground.catalog, _TURN) as ours:
+            if not ours:
+                raise ApplicationBusyError("another backup or restore is under way")
             yield
-        finally:
-            ended.set()
-            beating.join()
-            with self._ground.catalog.write() as tx:
-                leases.release(tx, _LEASE, holder)
-
-    def _beat(self, holder: str, ended: threading.Event) -> None:
-        while not ended.wait(_SECONDS / 3):
-            self._hold(holder)
-
-    def _hold(self, holder: str) -> bool:
-        with self._ground.catalog.write() as tx:
-            return leases.hold(tx, _LEASE, holder, seconds=_SECONDS)
 
     # --- where they are ---------------------------------------------------------------------------
 
