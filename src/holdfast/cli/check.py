@@ -10,7 +10,7 @@ from holdfast.cli import settings as settings_of
 from holdfast.cli.output import Output
 from holdfast.cli.progress import Meter
 from holdfast.core.errors import DamagedError, UsageError
-from holdfast.core.units import format_duration, format_size
+from holdfast.core.units import counted, format_duration, format_size
 
 if TYPE_CHECKING:
     from holdfast.repo.upkeep.check import CheckReport, Finding, Subset
@@ -60,11 +60,10 @@ def check(
     if not report.sound:
         hit = len(report.affected)
         raise DamagedError(
-            f"the repository is damaged; {hit} of {report.snapshots} snapshots are hit"
+            f"the repository is damaged; of {counted(report.snapshots, 'snapshot')} it hits {hit}"
             if hit
             else "the repository is damaged; no snapshot is known to be hit",
-            remedy="Files that are not named above can be restored. Back up again: what the source "
-            "still has is written anew. `holdfast repair` mends the rest as far as it can be.",
+            remedy=f"Files that are not named above can be restored. {report.advice}",
         )
 
 
@@ -97,13 +96,14 @@ def _tell(output: Output, report: "CheckReport", elapsed: float) -> None:
         else:
             _tell_finding(output, finding)
     harmful = [finding for finding in report.findings if finding.harmful]
-    harmless = len(report.findings) - len(harmful)
+    index_damaged = any(finding.kind == "index" for finding in harmful)
+    harmless = 0 if index_damaged else len(report.findings) - len(harmful)
     if output.json:
         output.message(
             "summary",
             num_errors=len(harmful),
             broken_packs=[finding.name for finding in harmful if finding.kind == "data"] or None,
-            suggest_repair_index=any(finding.kind == "index" for finding in harmful),
+            suggest_repair_index=index_damaged,
             suggest_prune=harmless > 0,
             snapshots=report.snapshots,
             trees=report.trees,
@@ -115,13 +115,14 @@ def _tell(output: Output, report: "CheckReport", elapsed: float) -> None:
         return
     read = f", {report.packs_read} of them read ({format_size(report.bytes_read)})"
     output.said(
-        f"checked {report.snapshots} snapshots, {report.trees} trees, {report.packs} packs"
+        f"checked {counted(report.snapshots, 'snapshot')}, {counted(report.trees, 'tree')},"
+        f" {counted(report.packs, 'pack')}"
         f"{read if report.packs_read else ''} in {format_duration(elapsed)}"
     )
     if not harmful:
         output.said("no errors were found")
     if harmless:
-        output.said(f"{harmless} things to tidy up: `holdfast prune` does")
+        output.said(f"{counted(harmless, 'thing')} to tidy up: `holdfast prune` does")
 
 
 def _tell_finding(output: Output, finding: "Finding") -> None:

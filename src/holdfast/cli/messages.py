@@ -444,7 +444,8 @@ MESSAGES = (
         new_snapshot_id text? as it is now
         shortened list files that lost a part
         dropped list files of which nothing is left
-        emptied list folders that cannot be read
+        emptied list folders that cannot be read; / where nothing of the snapshot can be
+        removed flag whether the snapshot as it was is gone, or would be
         """,
     ),
     _message(
@@ -454,6 +455,7 @@ MESSAGES = (
         """
         dry_run flag whether only told
         snapshots_repaired integer how many
+        snapshots_lost integer of which nothing can be read
         """,
     ),
     _message(

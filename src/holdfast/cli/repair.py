@@ -15,9 +15,12 @@ from holdfast.cli.names import by_beginning
 from holdfast.cli.output import Output
 from holdfast.cli.progress import Meter
 from holdfast.cli.settings import Settings
-from holdfast.core.errors import PartialError
+from holdfast.core.errors import DamagedError, PartialError
+from holdfast.core.units import counted
+from holdfast.repo.upkeep import advice
 
 if TYPE_CHECKING:
+    from holdfast.core.ids import ObjectId
     from holdfast.repo.lock import Lock
     from holdfast.repo.repository import Refused, Repository
     from holdfast.repo.upkeep.repair_snapshots import SnapshotRepair
@@ -55,7 +58,7 @@ def index(
             workers=len(os.sched_getaffinity(0)),
         )
     for pack, why in report.unreadable:
-        output.warn(f"pack {pack.hex()[:8]}: {why}")
+        output.warn(f"pack {pack.hex()[:8]} has no readable header: {why}")
     if output.json:
         output.message(
             "summary",
@@ -69,13 +72,14 @@ def index(
         )
     else:
         output.said(
-            f"{'would add' if dry_run else 'added'} {len(report.added)} packs, "
+            f"{'would add' if dry_run else 'added'} {counted(len(report.added), 'pack')}, "
             f"{'would drop' if dry_run else 'dropped'} {len(report.dropped)} that are gone"
         )
     if report.unreadable:
         raise PartialError(
-            f"the headers of {len(report.unreadable)} packs cannot be read",
-            remedy="The rest is in the index. `holdfast repair packs` saves what can be read.",
+            f"nobody can tell all that is in {counted(len(report.unreadable), 'pack')}",
+            remedy="What was known of them stays in the index, as far as they reach. "
+            f"{advice.PACKS}",
         )
 
 
@@ -116,12 +120,16 @@ def packs(
             blobs_lost=[each.blob.hex() for each in report.lost],
         )
     else:
-        output.said(f"took {len(report.packs)} packs apart and saved {report.saved} blobs")
+        output.said(
+            f"took {counted(len(report.packs), 'pack')} apart and saved "
+            f"{counted(report.saved, 'blob')}"
+            if report.packs
+            else "no pack is known to be damaged; `holdfast check --read-data` reads them all"
+        )
     if report.lost:
         raise PartialError(
-            f"{len(report.lost)} blobs are lost",
-            remedy="Back up again: what the source still has is written anew. Then `holdfast "
-            "repair snapshots --forget` makes snapshots whole without what is lost.",
+            f"lost for good: {counted(len(report.lost), 'blob')} of these packs",
+            remedy=f"`holdfast check` names the files that are hit. {advice.BLOBS}",
         )
 
 
@@ -140,8 +148,9 @@ def snapshots(
 ) -> None:
     """Makes snapshots whole again by leaving out what is lost. Back up again first: that may bring
     it back.
+
+    With --forget, snapshots of which nothing can be read are removed.
     """
-    from holdfast.core.ids import ObjectId
     from holdfast.repo.upkeep.repair_snapshots import repair_snapshots
 
     settings = settings_of.of(ctx)
@@ -153,19 +162,42 @@ def snapshots(
         _locked(opened, settings, output, dry_run=dry_run) as lock,
         Meter(output) as meter,
     ):
-        wanted = options.named_or_fitting(opened.snapshots(refused), ids or [], chosen)
+        readable = list(opened.snapshots(refused))
+        damaged, others = _damaged(refused, ids or [], chosen)
+        wanted = options.named_or_fitting(readable, others, chosen) if others or not ids else []
         repairs = repair_snapshots(
             opened,
             wanted,
             lock=lock,
             progress=meter,
             forget=forget,
-            damaged=[] if ids else [ObjectId(each.name) for each in refused],
+            damaged=damaged,
             dry_run=dry_run,
         )
     for each in refused:
-        output.warn(f"snapshot {each.name[:8]} cannot be read: {each.error.message}")
+        output.warn(each.sentence)
     _tell(output, repairs, dry_run=dry_run)
+    unsure = [each for each in refused if not isinstance(each.error, DamagedError)]
+    if unsure:
+        raise PartialError(
+            f"{counted(len(unsure), 'snapshot')} could not be fetched",
+            remedy="They were left alone, for they may be whole. Mend the cause and run again.",
+        )
+
+
+def _damaged(
+    refused: Sequence["Refused"], names: Sequence[str], chosen: options.Chosen
+) -> tuple[list["ObjectId"], list[str]]:
+    """Damaged snapshots that are meant, and the names that mean others. Of which host or path they
+    were nobody knows any more.
+    """
+    from holdfast.core.ids import ObjectId
+
+    found = [ObjectId(each.name) for each in refused if isinstance(each.error, DamagedError)]
+    if names:
+        meant = [each for each in found if each.startswith(tuple(names))]
+        return meant, [name for name in names if not any(each.startswith(name) for each in meant)]
+    return ([] if chosen else found), []
 
 
 def _tell(output: Output, repairs: Sequence["SnapshotRepair"], *, dry_run: bool) -> None:
@@ -178,10 +210,12 @@ def _tell(output: Output, repairs: Sequence["SnapshotRepair"], *, dry_run: bool)
                 shortened=[each.decode(errors="replace") for each in repair.shortened],
                 dropped=[each.decode(errors="replace") for each in repair.dropped],
                 emptied=[each.decode(errors="replace") for each in repair.emptied],
+                removed=repair.removed,
             )
             continue
-        new = f" as {repair.new[:8]}" if repair.new else ""
-        output.line(f"snapshot {repair.old[:8]} {'would be ' if dry_run else ''}mended{new}")
+        output.line(_sentence(repair, dry_run=dry_run))
+        if repair.lost:
+            continue
         for what, paths in (
             ("shortened", repair.shortened),
             ("dropped", repair.dropped),
@@ -190,9 +224,24 @@ def _tell(output: Output, repairs: Sequence["SnapshotRepair"], *, dry_run: bool)
             for each in paths:
                 output.line(f"  {what}: {output.shown(each)}")
     if output.json:
-        output.message("summary", dry_run=dry_run, snapshots_repaired=len(repairs))
+        output.message(
+            "summary",
+            dry_run=dry_run,
+            snapshots_repaired=sum(not repair.lost for repair in repairs),
+            snapshots_lost=sum(repair.lost for repair in repairs),
+        )
     elif not repairs:
         output.said("no snapshot has lost anything")
+
+
+def _sentence(repair: "SnapshotRepair", *, dry_run: bool) -> str:
+    would = "would be " if dry_run else ""
+    if repair.lost:
+        fate = f"{would}removed" if repair.removed else "left; --forget removes it"
+        return f"snapshot {repair.old[:8]} is lost as a whole: {fate}"
+    new = f" as {repair.new[:8]}" if repair.new else ""
+    old = f", the original {would}removed" if repair.removed else ""
+    return f"snapshot {repair.old[:8]} {would}mended{new}{old}"
 
 
 @contextmanager

@@ -242,8 +242,5 @@ def readable_snapshots(repository: "Repository", output: Output) -> "list[Snapsh
     refused: list[Refused] = []
     found = list(repository.snapshots(refused))
     for each in refused:
-        output.warn(
-            f"snapshot {each.name[:8]} is left out: {each.error.message}; "
-            "`holdfast repair snapshots --forget` removes its file"
-        )
+        output.warn(f"left out: {each.sentence}; `holdfast check` says what to do")
     return found

@@ -45,6 +45,11 @@ def format_size(count: float) -> str:
     raise AssertionError
 
 
+def counted(number: int, noun: str) -> str:
+    """ "1 pack", "2 packs"; for nouns that take an s."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def format_duration(seconds: float) -> str:
     """As a clock shows it: "1:02:03" above an hour, "2:03" below."""
     whole = int(seconds)

@@ -1,6 +1,7 @@
-"""Packs that a check found damaged, kept beside the cache of the machine that found them.
+"""Packs that cannot be relied on: missing, cut short, or found damaged by a check.
 
-A backup writes again what lies in them and is still in the source (F8); readers go on trying them.
+A backup writes again what lies in them and is still in the source (F8, F9); readers go on trying
+them. What a check found by reading is kept beside the cache, for one user of one machine.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from holdfast.core.ids import ID_SIZE, PackId
+from holdfast.store.contract import FileKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from holdfast.repo.repository import Repository
@@ -37,6 +39,25 @@ def known_damage(repository: Repository) -> set[PackId]:
     except (OSError, ValueError):  # a hint: the next check finds the damage again
         return set()
     return {pack for pack in packs if len(pack) == ID_SIZE}
+
+
+def stored_packs(repository: Repository) -> dict[PackId, int]:
+    """Each pack that the store has, with its size."""
+    return {
+        PackId(bytes.fromhex(item.name)): item.size for item in repository.store.list(FileKind.PACK)
+    }
+
+
+def doubtful_packs(repository: Repository, stored: Mapping[PackId, int]) -> set[PackId]:
+    """Packs of the index that cannot give all that it says of them: those known to be damaged, and
+    those that are missing or shorter. `stored`: size of each pack that is there.
+    """
+    damaged = known_damage(repository)
+    return {
+        pack
+        for pack, size in repository.index.pack_sizes()
+        if pack in damaged or stored.get(pack, -1) < size
+    }
 
 
 def record_damage(repository: Repository, packs: Iterable[PackId]) -> None:

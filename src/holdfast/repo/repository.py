@@ -37,7 +37,7 @@ from holdfast.repo.format.pack import (
 from holdfast.repo.format.snapshot import Snapshot, SnapshotFile, decode_snapshot
 from holdfast.repo.format.tree import Node, decode_tree
 from holdfast.repo.keys import add_key, open_key
-from holdfast.repo.objects import Objects
+from holdfast.repo.objects import NOUNS, Objects
 from holdfast.store.contract import CONFIG_NAME, FileKind
 
 if TYPE_CHECKING:
@@ -68,6 +68,13 @@ class Refused:
     kind: FileKind
     name: str
     error: DamagedError | UnknownVersionError | StoreError
+
+    @property
+    def sentence(self) -> str:
+        """Which object it is, and why it cannot be read."""
+        subject = f"{NOUNS[self.kind]} {self.name[:SHORT_ID]}"
+        message = self.error.message
+        return message if subject in message else f"{subject} cannot be read: {message}"
 
 
 class Repository:

@@ -4,16 +4,25 @@ import random
 
 import pytest
 
-from holdfast.core.errors import DamagedError, HoldfastError, NoRepositoryError
+from holdfast.core.errors import (
+    DamagedError,
+    HoldfastError,
+    NoRepositoryError,
+    UnreadableError,
+)
 from holdfast.core.progress import Silence
 from holdfast.core.secret import Secret
 from holdfast.repo.damage import known_damage
 from holdfast.repo.format.pack import BlobKind
 from holdfast.repo.format.tree import blob_id
 from holdfast.repo.repository import Repository
+from holdfast.repo.upkeep import advice
 from holdfast.repo.upkeep.check import ALL, Subset, check
 from holdfast.repo.upkeep.inventory import take_inventory
+from holdfast.repo.upkeep.prune import prune
+from holdfast.repo.upkeep.prune_plan import PruneOptions
 from holdfast.repo.upkeep.repack import repack
+from holdfast.repo.upkeep.repair import repair_index
 from holdfast.store.contract import FileKind
 from holdfast.store.directory import DirectoryStore
 from holdfast.store.memory import MemoryStore
@@ -183,7 +192,71 @@ def test_untidiness_is_told_apart_from_damage(story, silence):
     assert report.sound
     names = {f.name for f in report.findings}
     assert {pack.id.hex() for pack in orphans.packs} <= names
-    assert any("more than one place" in f.message for f in report.findings)
+    assert any("more than once" in f.message for f in report.findings)
+
+
+def test_a_missing_index_is_told_from_lost_data(story, exclusive):
+    """F9: packs that no index names may hold what is missed; check and prune name the same way
+    out, and it is one.
+    """
+    repository = story(MemoryStore(), days=3)
+    store = repository.store
+    newest = max(repository.snapshots(), key=lambda s: s.time)
+    [place] = repository.index.find_all(newest.tree, BlobKind.TREE)
+    for name, packs in take_inventory(repository).files.items():
+        if place.pack in packs:
+            store.remove(FileKind.INDEX, name)
+    report = _check(repository)
+    assert newest.id in report.affected
+    assert report.advice.startswith(advice.INDEX)
+    assert any(f.kind is FileKind.INDEX and f.harmful for f in report.findings)
+    lock = exclusive(repository)
+    with pytest.raises(UnreadableError) as caught:
+        prune(repository, PruneOptions(), lock=lock, progress=SILENCE, workers=0)
+    assert caught.value.advice == advice.INDEX
+    repair_index(repository, lock=lock, progress=SILENCE, workers=0)
+    lock.release()
+    assert _check(repository).findings == []
+
+
+def test_a_pack_cut_short_is_called_so(story, exclusive):
+    """F3: by check and by prune, with the same advice."""
+    repository = story(MemoryStore(), days=2)
+    pack = max(repository.store.list(FileKind.PACK), key=lambda item: item.size)
+    content = repository.store.get(FileKind.PACK, pack.name)
+    _replace(repository.store, FileKind.PACK, pack.name, content[:-100])
+    report = _check(repository, read=None)
+    [finding] = [f for f in report.findings if f.kind is FileKind.PACK]
+    assert f"cut short, with {pack.size - 100} of {pack.size} bytes" in finding.message
+    assert report.advice == advice.PACKS
+    with pytest.raises(UnreadableError, match="missing or cut short: 1 pack ") as caught:
+        prune(repository, PruneOptions(), lock=exclusive(repository), progress=SILENCE, workers=0)
+    assert caught.value.advice.endswith(advice.PACKS)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_whether_damage_is_remembered_is_said(story, tmp_path, cached):
+    """F8: a backup of somebody else, or without a cache, cannot know what a check has read."""
+    repository = story(MemoryStore())
+    repository.cache = tmp_path if cached else None
+    pack = next(iter(repository.store.list(FileKind.PACK)))
+    content = bytearray(repository.store.get(FileKind.PACK, pack.name))
+    content[60] ^= 1
+    _replace(repository.store, FileKind.PACK, pack.name, bytes(content))
+    report = _check(repository)
+    first = advice.REMEMBERED if cached else advice.NOT_REMEMBERED
+    assert report.advice == f"{first} {advice.PACKS}"
+
+
+def test_a_damaged_snapshot_counts_as_hit(story):
+    """I8: of all the snapshots there are."""
+    repository = story(MemoryStore(), days=3)
+    name = next(iter(repository.store.list(FileKind.SNAPSHOT))).name
+    _replace(repository.store, FileKind.SNAPSHOT, name, b"x" * 100)
+    report = _check(repository)
+    assert report.affected == [name]
+    assert report.snapshots == 3
+    assert report.advice == advice.SNAPSHOTS
 
 
 def test_a_damaged_copy_hits_nothing_while_another_is_whole(story, silence):

@@ -169,7 +169,7 @@ def damaged_repository(back_up_tree, monkeypatch):
                 _spoil(repository.store, pack.hex(), blob.offset + 20)
     # as after a check that read the packs and had a cache to remember them in
     packs = take_inventory(repository).named()
-    monkeypatch.setattr("holdfast.repo.upkeep.repair_snapshots.known_damage", lambda _: set(packs))
+    monkeypatch.setattr("holdfast.repo.damage.known_damage", lambda _: set(packs))
     return repository, snapshot
 
 
@@ -224,6 +224,30 @@ def test_whole_snapshots_are_left_alone(story, exclusive):
     assert _repair(repository, exclusive(repository)) == []
 
 
+@pytest.mark.parametrize("index_first", [False, True])
+def test_packs_cut_short_are_taken_apart_unnamed(story, exclusive, reopen, index_first):
+    """F3: nobody has to check first, and repairing the index before is no dead end."""
+    repository = story(MemoryStore(), days=3)
+    store = repository.store
+    largest = max(store.list(FileKind.PACK), key=lambda item: item.size)
+    content = store.get(FileKind.PACK, largest.name)
+    store.remove(FileKind.PACK, largest.name)
+    store.put(FileKind.PACK, largest.name, content[: len(content) * 2 // 3])
+    fresh = reopen(repository, store)
+    lock = exclusive(fresh)
+    if index_first:
+        unreadable = repair_index(fresh, lock=lock, progress=SILENCE, workers=0).unreadable
+        assert [pack.hex() for pack, _ in unreadable] == [largest.name]
+    repair = repair_packs(fresh, lock=lock, progress=SILENCE, workers=0)
+    assert [pack.hex() for pack in repair.packs] == [largest.name]
+    assert repair.saved > 0
+    report = check(fresh, read=ALL, lock=None, progress=SILENCE, workers=0)
+    assert {finding.kind for finding in report.findings} == {None}
+    repair_snapshots(fresh, list(fresh.snapshots()), lock=lock, progress=SILENCE, forget=True)
+    assert check(fresh, read=ALL, lock=None, progress=SILENCE, workers=0).sound
+    assert repair_packs(fresh, lock=lock, progress=SILENCE, workers=0).packs == ()
+
+
 def test_a_snapshot_whose_root_is_lost_can_only_be_forgotten(story, exclusive, reopen):
     """It is named, and goes with `forget`, as do snapshot files that cannot be read at all."""
     repository = story(MemoryStore(), days=2)
@@ -237,16 +261,20 @@ def test_a_snapshot_whose_root_is_lost_can_only_be_forgotten(story, exclusive, r
     fresh = reopen(repository, repository.store)
     refused = []
     whole = list(fresh.snapshots(refused))
-    [repair] = repair_snapshots(
-        fresh,
-        whole,
-        lock=exclusive(fresh),
-        progress=SILENCE,
-        forget=True,
-        damaged=[each.name for each in refused],
-    )
-    assert (repair.old, repair.new, repair.emptied) == (oldest.id, None, (b"/",))
-    assert list(fresh.store.list(FileKind.SNAPSHOT)) == []
+    for forget in (False, True):
+        repairs = repair_snapshots(
+            fresh,
+            whole,
+            lock=exclusive(fresh),
+            progress=SILENCE,
+            forget=forget,
+            damaged=[each.name for each in refused],
+        )
+        assert [repair.old for repair in repairs] == [oldest.id, unreadable]
+        assert all(repair.lost and repair.new is None for repair in repairs)
+        assert all(repair.removed is forget for repair in repairs)
+        left = len(list(fresh.store.list(FileKind.SNAPSHOT)))
+        assert left == (0 if forget else 2)
 
 
 @pytest.mark.interop

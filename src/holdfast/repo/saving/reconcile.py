@@ -12,13 +12,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from holdfast.core.errors import DamagedError, StoreError
-from holdfast.core.ids import PackId
-from holdfast.repo.damage import known_damage
+from holdfast.repo.damage import doubtful_packs, stored_packs
 from holdfast.repo.format.pack import StoredPack
 from holdfast.repo.pending import pending_packs
-from holdfast.store.contract import FileKind
 
 if TYPE_CHECKING:
+    from holdfast.core.ids import PackId
     from holdfast.repo.repository import Repository
 
 
@@ -28,15 +27,9 @@ def distrusted_packs(repository: Repository) -> set[PackId]:
     One listing of the packs: a millisecond for a thousand on a disk, a request for a thousand
     elsewhere.
     """
-    stored = {
-        PackId(bytes.fromhex(item.name)): item.size for item in repository.store.list(FileKind.PACK)
-    }
-    damaged = known_damage(repository)
-    indexed = dict(repository.index.pack_sizes())
-    distrusted = {
-        pack for pack, size in indexed.items() if pack in damaged or stored.get(pack, -1) < size
-    }
-    unnamed = stored.keys() - indexed.keys()
+    stored = stored_packs(repository)
+    distrusted = doubtful_packs(repository, stored)
+    unnamed = stored.keys() - set(repository.index.packs())
     if unnamed:
         unnamed -= pending_packs(repository)
         orphans = _readable(repository, {pack: stored[pack] for pack in unnamed})

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 from holdfast.core.errors import DamagedError, ObjectNotFoundError, StoreError
 from holdfast.core.ids import SHORT_ID, ObjectId, PackId
-from holdfast.core.units import parse_size
+from holdfast.core.units import counted, parse_size
 from holdfast.repo.damage import clear_damage, record_damage
 from holdfast.repo.format.pack import BlobKind
 from holdfast.repo.keys import read_key_file
-from holdfast.repo.objects import NOUNS
+from holdfast.repo.upkeep import advice
 from holdfast.repo.upkeep.check_packs import expected_size, read_packs
 from holdfast.repo.upkeep.forget import refreshed
 from holdfast.repo.upkeep.hits import BlobKey, Hit, find_hits
@@ -115,6 +115,10 @@ class CheckReport:
     packs: int = 0
     packs_read: int = 0
     bytes_read: int = 0
+    found_by_reading: bool = False
+    """some damage shows only where a pack is read whole"""
+    remembered: bool = False
+    """there is a cache, in which later backups find what was found"""
 
     @property
     def sound(self) -> bool:
@@ -125,6 +129,25 @@ class CheckReport:
         """Snapshots that something harmful hits."""
         hits = (hit for finding in self.findings if finding.harmful for hit in finding.hits)
         return sorted({snapshot for hit in hits for snapshot in hit.snapshots})
+
+    @property
+    def advice(self) -> str:
+        """What to do about what is harmful, in order."""
+        kinds = {finding.kind for finding in self.findings if finding.harmful}
+        if FileKind.INDEX in kinds:
+            return f"{advice.INDEX} Then check again."
+        steps = []
+        if self.found_by_reading and FileKind.PACK in kinds:
+            steps.append(advice.REMEMBERED if self.remembered else advice.NOT_REMEMBERED)
+        if FileKind.PACK in kinds:
+            steps.append(advice.PACKS)
+        elif None in kinds:
+            steps.append(advice.BLOBS)
+        if FileKind.SNAPSHOT in kinds:
+            steps.append(advice.SNAPSHOTS)
+        if FileKind.KEY in kinds:
+            steps.append(advice.KEYS)
+        return " ".join(steps)
 
 
 def check(
@@ -177,7 +200,7 @@ class _Check:
         refused: list[Refused] = []
         snapshots = list(self._repository.snapshots(refused))
         self._note_refused(refused)
-        report.snapshots = len(snapshots)
+        report.snapshots = len(snapshots) + len(refused)
         report.packs = len(inventory.stored)
         self._progress.stage("checking trees")
         used = find_used(
@@ -196,6 +219,7 @@ class _Check:
             there = {pack: size for pack, size in inventory.stored.items() if pack in named}
             self._read(inventory, read.choose(there, chance))
         self._judge(used, snapshots)
+        self._judge_unnamed(inventory, used)
         return report
 
     def _check_keys(self) -> None:
@@ -217,13 +241,10 @@ class _Check:
                 self._find(FileKind.LOCK, item.name, error.message, harmful=False)
 
     def _note_refused(self, refused: Iterable[Refused]) -> None:
+        """A snapshot that cannot be read is hit as a whole."""
         for each in refused:
-            noun = NOUNS[each.kind]
-            self._find(
-                each.kind,
-                each.name,
-                f"{noun} {each.name[:SHORT_ID]} cannot be read: {each.error.message}",
-            )
+            whole = (Hit(b"/", (ObjectId(each.name),)),) if each.kind is FileKind.SNAPSHOT else ()
+            self._report.findings.append(Finding(True, each.kind, each.name, each.sentence, whole))
 
     def _check_packs(self, inventory: Inventory) -> None:
         """Names and sizes of packs against the index."""
@@ -238,21 +259,15 @@ class _Check:
             expected = expected_size(contents)
             if size == expected:
                 continue
-            wrong = "it is missing" if size is None else f"it has {size} bytes, not {expected}"
-            self._pack_trouble[pack] = [wrong]
+            self._pack_trouble[pack] = [_wrong_size(size, expected)]
             for blob in contents:
                 if size is None or blob.offset + blob.length > size:
                     self._condemn(pack, (BlobKind(blob.kind), blob.id))
         if again:
-            self._find(None, "", f"{again} blobs lie in more than one place", harmful=False)
-        waiting = inventory.waiting().keys()
-        for pack in sorted(inventory.stored.keys() - inventory.named()):
-            message = (
-                "waits for its deletion by a later prune"
-                if pack in waiting
-                else f"is in no index; an interrupted run left its {inventory.stored[pack]} bytes"
-            )
-            self._find(FileKind.PACK, pack.hex(), f"pack {_short(pack)} {message}", harmful=False)
+            self._find(None, "", f"stored more than once: {counted(again, 'blob')}", harmful=False)
+        for pack in sorted(inventory.waiting()):
+            message = f"pack {_short(pack)} waits for its deletion by a later prune"
+            self._find(FileKind.PACK, pack.hex(), message, harmful=False)
 
     def _condemn(self, pack: PackId, key: BlobKey) -> None:
         self._bad.setdefault(key, set()).add(pack)
@@ -275,6 +290,8 @@ class _Check:
                 if not verdict.trouble and not verdict.bad:
                     sound.append(verdict.pack)
                     continue
+                if verdict.pack not in self._pack_trouble:
+                    self._report.found_by_reading = True
                 self._pack_trouble.setdefault(verdict.pack, []).extend(verdict.trouble)
                 for bad in verdict.bad:
                     self._condemn(verdict.pack, (bad.kind, bad.id))
@@ -306,6 +323,19 @@ class _Check:
                 Finding(True, None, blob.hex(), message, hits.get(key, ()))
             )
         record_damage(self._repository, self._pack_trouble)
+        self._report.remembered = self._repository.cache is not None
+
+    def _judge_unnamed(self, inventory: Inventory, used: Used) -> None:
+        """Packs in no index: what snapshots miss may be in them, or else they are left over."""
+        unnamed = inventory.unnamed()
+        short = used.is_index_short(len(unnamed))
+        if short:
+            names = f"no index names {counted(len(unnamed), 'pack')}"
+            self._find(FileKind.INDEX, "", f"{names}: what snapshots miss may be there")
+        for pack in sorted(unnamed):
+            why = "" if short else "; an interrupted run left it"
+            message = f"pack {_short(pack)} of {inventory.stored[pack]} bytes is in no index{why}"
+            self._find(FileKind.PACK, pack.hex(), message, harmful=False)
 
     def _judge_pack(
         self,
@@ -333,6 +363,14 @@ class _Check:
                 tuple(Hit(path, tuple(ids)) for path, ids in sorted(merged.items())),
             )
         )
+
+
+def _wrong_size(size: int | None, expected: int) -> str:
+    if size is None:
+        return "it is missing"
+    if size < expected:
+        return f"it is cut short, with {size} of {expected} bytes"
+    return f"it has {size} bytes, not {expected}"
 
 
 def _short(pack: PackId) -> str:

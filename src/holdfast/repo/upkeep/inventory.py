@@ -14,6 +14,7 @@ from holdfast.core.ids import ID_SIZE, ObjectId, PackId
 from holdfast.repo.blobs.blobtable import BlobTable, build, part_of
 from holdfast.repo.blobs.index import Index
 from holdfast.repo.blobs.index_file import decode_rows
+from holdfast.repo.damage import stored_packs
 from holdfast.repo.pending import PendingPack, decode_pending
 from holdfast.repo.repository import Refused
 from holdfast.store.contract import FileKind
@@ -44,6 +45,10 @@ class Inventory:
         """Packs that an index file names."""
         return {pack for packs in self.files.values() for pack in packs}
 
+    def unnamed(self) -> set[PackId]:
+        """Packs that are stored, and that neither an index file nor a list names."""
+        return self.stored.keys() - self.named() - self.waiting().keys()
+
     def waiting(self) -> dict[PackId, PendingPack]:
         """Packs on the way out: on a list, stored, and in no index file."""
         named = self.named()
@@ -61,9 +66,7 @@ def take_inventory(repository: Repository, *, with_waiting: bool = False) -> Inv
     Index files that cannot be read are in `refused`. `with_waiting`: packs that wait for their
     deletion are in the table too, for whoever asks whether they are needed after all.
     """
-    stored = {
-        PackId(bytes.fromhex(item.name)): item.size for item in repository.store.list(FileKind.PACK)
-    }
+    stored = stored_packs(repository)
     files: dict[ObjectId, tuple[PackId, ...]] = {}
     sizes: dict[ObjectId, int] = {}
     pending: dict[ObjectId, tuple[PendingPack, ...]] = {}

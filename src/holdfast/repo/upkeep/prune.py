@@ -28,12 +28,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from holdfast.core.errors import DamagedError, StorageFullError, StoreError, UnreadableError
-from holdfast.core.ids import SHORT_ID
 from holdfast.repo.damage import clear_damage, known_damage, record_damage
 from holdfast.repo.format.pack import StoredPack
-from holdfast.repo.objects import NOUNS
 from holdfast.repo.pending import PendingPack, save_pending
 from holdfast.repo.room import keep_room
+from holdfast.repo.upkeep import advice
 from holdfast.repo.upkeep.index_rewrite import remove_quietly, rewrite_index
 from holdfast.repo.upkeep.inventory import take_inventory
 from holdfast.repo.upkeep.make_room import make_room
@@ -160,9 +159,7 @@ class _Run:
         inventory = take_inventory(repository, with_waiting=True)
         for refused in inventory.refused:
             raise UnreadableError(
-                f"{NOUNS[refused.kind]} {refused.name[:SHORT_ID]} cannot be read; nothing was"
-                f" deleted: {refused.error.message}",
-                remedy="`holdfast repair index` makes the index anew from the packs; then prune.",
+                f"{refused.sentence}; nothing was deleted", remedy=f"{advice.INDEX} Then prune."
             )
         self._progress.stage("finding what snapshots need")
         roots = [s.tree for s in repository.snapshots() if s.id not in ignore]
@@ -174,7 +171,7 @@ class _Run:
             lock=self._lock,
             workers=self._workers,
         )
-        used.require_whole()
+        used.require_whole(unnamed=len(inventory.unnamed()))
         plan = plan_prune(
             inventory,
             used,

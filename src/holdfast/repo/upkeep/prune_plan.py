@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.core.errors import UnreadableError
-from holdfast.core.units import parse_size
+from holdfast.core.units import counted, parse_size
 from holdfast.repo.format.pack import DEFAULT_PACK_SIZE, BlobKind, PackedBlob, header_size
+from holdfast.repo.upkeep import advice
 from holdfast.repo.upkeep.used import row_of
 
 if TYPE_CHECKING:
@@ -255,7 +256,7 @@ def _shares(
             used_bytes=own,
         )
         contents.append((share, rows, lengths))
-    _require_homes(marks, places)
+    _require_homes(marks, places, len(absent))
     several: list[_Place] = []
     for share, rows, lengths in contents:
         for number, (row, length) in enumerate(zip(rows, lengths, strict=True)):
@@ -270,14 +271,13 @@ def _shares(
     return shares, absent
 
 
-def _require_homes(marks: bytes, places: bytearray) -> None:
+def _require_homes(marks: bytes, places: bytearray, absent: int) -> None:
     homeless = sum(marked > bool(count) for marked, count in zip(marks, places, strict=True))
     if homeless:
         raise UnreadableError(
-            f"{homeless} blobs that snapshots need lie only in packs that are missing or cut short;"
-            " nothing was deleted",
-            remedy="Run `holdfast check` to see which files are hit, then a backup of what the"
-            " source still has, or `holdfast repair index` and `repair snapshots --forget`.",
+            f"missing or cut short: {counted(absent, 'pack')} with {counted(homeless, 'blob')}"
+            " that snapshots need; nothing was deleted",
+            remedy=f"`holdfast check` names the files that are hit. {advice.PACKS}",
         )
 
 

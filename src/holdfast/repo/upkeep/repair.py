@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holdfast.core.errors import DamagedError, StoreError, UnknownVersionError
-from holdfast.core.ids import SHORT_ID, ObjectId, PackId
-from holdfast.repo.damage import clear_damage, known_damage
+from holdfast.core.ids import ObjectId, PackId
+from holdfast.repo.damage import clear_damage, known_damage, record_damage
 from holdfast.repo.format.pack import DEFAULT_PACK_SIZE, PackedBlob, StoredPack
 from holdfast.repo.spread import answers, spread_work
+from holdfast.repo.upkeep import advice
 from holdfast.repo.upkeep.check_packs import expected_size
 from holdfast.repo.upkeep.forget import refreshed
 from holdfast.repo.upkeep.index_rewrite import remove_quietly, rewrite_index
@@ -105,6 +106,7 @@ def repair_index(
                 lock=lock,
             )
             repository.load_index()
+            record_damage(repository, unreadable)
     named = inventory.named()
     return IndexRepair(
         added=tuple(sorted(p.id for p in read if p.id not in named or p.id in wrong)),
@@ -173,8 +175,8 @@ def repair_packs(
     workers: int | None = None,
 ) -> PackRepair:
     """Moves every readable blob of damaged packs into new ones and lets the damaged packs go: new
-    packs durable, then the index, then the old packs. `packs`: those that checks found damaged,
-    where None.
+    packs durable, then the index, then the old packs. `packs`: those that are missing,
+    of another size than the index says, or found damaged by a check, where None.
 
     `lock`: held, exclusive. Call before any thread is started.
 
@@ -185,12 +187,11 @@ def repair_packs(
     progress.stage("loading the index")
     inventory = take_inventory(repository)
     for refused in inventory.refused:
-        raise DamagedError(
-            f"index {refused.name[:SHORT_ID]} cannot be read: {refused.error.message}",
-            remedy="Run `holdfast repair index` first.",
-        )
-    chosen = set(known_damage(repository) if packs is None else packs)
+        raise DamagedError(refused.sentence, remedy=f"Nothing was changed. First: {advice.INDEX}")
+    chosen = _damaged(repository, inventory) if packs is None else set(packs)
     chosen &= inventory.stored.keys() | inventory.named()
+    if not chosen:
+        return PackRepair((), 0, ())
     contents = dict(inventory.table.by_pack(only=chosen))
     for pack in chosen & inventory.stored.keys():
         try:
@@ -219,3 +220,11 @@ def repair_packs(
     lost = [f for f in moved.unmoved if repository.index.find(f.blob, f.kind) is None]
     saved = sum(len(new.blobs) for new in moved.packs)
     return PackRepair(tuple(sorted(chosen)), saved, tuple(lost))
+
+
+def _damaged(repository: Repository, inventory: Inventory) -> set[PackId]:
+    """Packs that a check found damaged, and those whose size is not what the index says."""
+    sizes = inventory.table.pack_sizes()
+    return known_damage(repository) | {
+        pack for pack, size in sizes if inventory.stored.get(pack) != size
+    }

@@ -17,10 +17,10 @@ import msgspec
 from holdfast.core.errors import DamagedError, HoldfastError
 from holdfast.core.ids import BlobId
 from holdfast.repo.browsing.walk import join
-from holdfast.repo.damage import known_damage
+from holdfast.repo.damage import doubtful_packs, stored_packs
 from holdfast.repo.format.codec import Codec
 from holdfast.repo.format.crypto import OVERHEAD
-from holdfast.repo.format.pack import BlobKind, header_size
+from holdfast.repo.format.pack import BlobKind
 from holdfast.repo.format.tree import blob_id, decode_tree_texts, tree_text
 from holdfast.repo.saving.packer import Packer
 from holdfast.repo.upkeep.forget import refreshed
@@ -29,7 +29,7 @@ from holdfast.store.contract import FileKind
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from holdfast.core.ids import ObjectId, PackId
+    from holdfast.core.ids import ObjectId
     from holdfast.core.progress import Progress
     from holdfast.repo.format.pack import StoredPack
     from holdfast.repo.format.snapshot import Snapshot
@@ -42,8 +42,8 @@ TAG = "repaired"
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRepair:
-    """`new` is None where the root itself is lost, and on a dry run. Paths are from the top of the
-    snapshot.
+    """`new` is None where the root or the snapshot itself is lost, and on a dry run. Paths are from
+    the top of the snapshot.
     """
 
     old: ObjectId
@@ -52,6 +52,13 @@ class SnapshotRepair:
     dropped: tuple[bytes, ...] = ()
     emptied: tuple[bytes, ...] = ()
     """directories that could not be read"""
+    removed: bool = False
+    """the old one is gone, or would be but for the dry run"""
+
+    @property
+    def lost(self) -> bool:
+        """Nothing of it is left."""
+        return b"/" in self.emptied
 
 
 def repair_snapshots(
@@ -65,7 +72,7 @@ def repair_snapshots(
     dry_run: bool = False,
 ) -> list[SnapshotRepair]:
     """Writes each snapshot that has lost something anew without it; those that had. `forget`
-    removes the originals, and the snapshot files in `damaged`, which cannot be read at all. New
+    removes the originals, and the snapshot files in `damaged`, which are not what was written. New
     trees are durable and indexed before the first new snapshot, and that before its original goes.
 
     `lock`: held, exclusive. Run `repair_index` before.
@@ -93,9 +100,11 @@ def repair_snapshots(
                 new = _replace(repository, snapshot, found.tree, tag=not forget)
             if forget and not dry_run:
                 repository.store.remove(FileKind.SNAPSHOT, snapshot.id)
-            repairs.append(_describe(snapshot, new, found))
-        for name in damaged if forget and not dry_run else ():
-            repository.store.remove(FileKind.SNAPSHOT, name)
+            repairs.append(_describe(snapshot, new, found, removed=forget))
+        for name in damaged:
+            if forget and not dry_run:
+                repository.store.remove(FileKind.SNAPSHOT, name)
+            repairs.append(SnapshotRepair(name, None, emptied=(b"/",), removed=forget))
     return repairs
 
 
@@ -107,15 +116,18 @@ def _replace(repository: Repository, snapshot: Snapshot, tree: BlobId, *, tag: b
     return repository.save_snapshot(file).id
 
 
-def _describe(snapshot: Snapshot, new: ObjectId | None, found: _Mended | None) -> SnapshotRepair:
+def _describe(
+    snapshot: Snapshot, new: ObjectId | None, found: _Mended | None, *, removed: bool
+) -> SnapshotRepair:
     if found is None:
-        return SnapshotRepair(snapshot.id, None, emptied=(b"/",))
+        return SnapshotRepair(snapshot.id, None, emptied=(b"/",), removed=removed)
     return SnapshotRepair(
         snapshot.id,
         new,
         tuple(sorted(found.shortened)),
         tuple(sorted(found.dropped)),
         tuple(sorted(found.emptied)),
+        removed,
     )
 
 
@@ -142,7 +154,7 @@ class _Mending:
         self._dry_run = dry_run
         self._known: dict[BlobId, _Mended | None] = {}
         self._readable: dict[BlobId, bool] = {}
-        self._doubtful = _doubtful_packs(repository)
+        self._doubtful = doubtful_packs(repository, stored_packs(repository))
         self._new: set[BlobId] = set()
         self._stored: list[StoredPack] = []
         self._packer = Packer(repository.objects, Codec(), self._stored.append)
@@ -244,19 +256,6 @@ class _Mending:
 
     def close(self) -> None:
         self._packer.close()
-
-
-def _doubtful_packs(repository: Repository) -> set[PackId]:
-    """Packs that a check found damaged, that are missing, or too short for what the index says of
-    them.
-    """
-    sizes = {item.name: item.size for item in repository.store.list(FileKind.PACK)}
-    doubtful = known_damage(repository)
-    for pack, blobs in repository.index.by_pack():
-        expected = sum(blob.length for blob in blobs) + header_size(blobs)
-        if sizes.get(pack.hex(), -1) < expected:
-            doubtful.add(pack)
-    return doubtful
 
 
 def _edited(text: bytes, **changes: object) -> bytes:

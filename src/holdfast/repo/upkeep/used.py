@@ -17,9 +17,11 @@ import msgspec
 
 from holdfast.core.errors import DamagedError, HoldfastError, UnreadableError
 from holdfast.core.ids import ID_SIZE, SHORT_ID, BlobId
+from holdfast.core.units import counted
 from holdfast.repo.format import _kernel
 from holdfast.repo.format.pack import BlobKind
 from holdfast.repo.spread import spread_work
+from holdfast.repo.upkeep import advice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -70,18 +72,30 @@ class Used:
         row = row_of(self.table, blob, kind)
         return row >= 0 and self.marks[row] == 1
 
-    def require_whole(self) -> None:
+    def is_index_short(self, unnamed: int) -> bool:
+        """Whether what is missing may lie in the packs, so many, that no index names."""
+        return bool(unnamed) and any(not trouble.unread for trouble in self.troubles)
+
+    def require_whole(self, *, unnamed: int = 0) -> None:
         """Raises UnreadableError where anything that snapshots need is missing: then nothing may be
-        deleted.
+        deleted. `unnamed`: how many packs no index names.
         """
-        if self.troubles:
-            first = self.troubles[0]
+        if not self.troubles:
+            return
+        count, first = len(self.troubles), self.troubles[0]
+        sentence = (
+            f"{counted(count, 'blob')} that snapshots need cannot be read, among them the"
+            f" {first.kind.word} blob {first.blob.hex()[:SHORT_ID]}"
+        )
+        if self.is_index_short(unnamed):
             raise UnreadableError(
-                f"snapshots need {len(self.troubles)} blobs that are missing or unreadable, among"
-                f" them the {first.kind.word} {first.blob.hex()[:SHORT_ID]}; nothing was deleted",
-                remedy="Run `holdfast check --read-data`, then a backup of what the source still"
-                " has, or `holdfast repair snapshots --forget` to drop what is lost.",
+                f"{sentence}; no index names {counted(unnamed, 'pack')}; nothing was deleted",
+                remedy=advice.INDEX,
             )
+        raise UnreadableError(
+            f"{sentence}; nothing was deleted",
+            remedy=f"`holdfast check` names the files that are hit. {advice.BLOBS}",
+        )
 
 
 def row_of(table: BlobTable, blob: bytes, kind: int) -> int:
