@@ -420,7 +420,7 @@ def test_copying_takes_snapshots_into_another_repository(shop, pool, tmp_path):
         shop.pools.copy(source, target, ["ab" * 32])
 
 
-@pytest.mark.parametrize("what", ["snapshots", "data", "config", "all", "rolled back"])
+@pytest.mark.parametrize("what", ["snapshots", "data", "cut short", "config", "all", "rolled back"])
 def test_the_tripwire_notices_what_nobody_here_did(shop, pool, tmp_path, what):
     disk, earlier = tmp_path / "disk", tmp_path / "earlier"
     target = shop.target(pool)
@@ -437,6 +437,10 @@ def test_the_tripwire_notices_what_nobody_here_did(shop, pool, tmp_path, what):
         shutil.rmtree(disk)
         if what == "rolled back":
             earlier.rename(disk)
+    elif what == "cut short":
+        victim = next(each for each in (disk / "server" / "data").rglob("*") if each.is_file())
+        victim.chmod(0o600)
+        victim.write_bytes(victim.read_bytes()[:-1])
     elif what == "config":
         (disk / "server" / "config").unlink()
     else:

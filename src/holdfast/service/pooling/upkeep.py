@@ -196,19 +196,20 @@ def _known_snapshots(ground: Ground, record: RepositoryRecord) -> set[str]:
 
 
 def _problems_of_packs(repository: Repository) -> list[str]:
-    """Packs that the index names and the store lacks. The index is read first: a pack is stored
-    before it is named, and what a prune takes away meanwhile is looked at once more.
+    """Packs that the index names and the store lacks, or has cut short. The index is read first: a
+    pack is stored before it is named, and what a prune takes away meanwhile is looked at once more.
     """
     repository.refresh_index()
     lost = _lost_packs(repository)
     if lost and repository.refresh_index():
         lost = _lost_packs(repository)
-    return [f"{len(lost)} packs that its index names are gone: {_some(lost)}"] if lost else []
+    return [f"{len(lost)} packs are gone or cut short: {_some(lost)}"] if lost else []
 
 
 def _lost_packs(repository: Repository) -> set[str]:
-    named = {pack.hex() for pack, _ in repository.index.by_pack()}
-    return named - {each.name for each in repository.store.list(FileKind.PACK)}
+    named = {pack.hex(): size for pack, size in repository.index.pack_sizes()}
+    there = {each.name: each.size for each in repository.store.list(FileKind.PACK)}
+    return {name for name, size in named.items() if there.get(name) != size}
 
 
 def _some(names: set[str] | list[str]) -> str:
