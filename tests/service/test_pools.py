@@ -507,6 +507,13 @@ def test_a_location_below_a_root_has_one_plain_pool(shop, tmp_path):
     assert (root / "one/two/db-manual.gz").read_bytes() == b"content"
 
 
+def test_several_who_ask_for_a_location_get_the_same_pool(shop, tmp_path):
+    shop.ground.configuration.backupchan.location_roots = [str(tmp_path)]
+    with ThreadPoolExecutor(8) as many:
+        found = list(many.map(lambda _: shop.pools.plain_pool_at(f"{tmp_path}/x"), range(8)))
+    assert len({each.id for each in found}) == 1
+
+
 def test_no_location_leads_out_of_the_roots(shop, tmp_path):
     root, outside = tmp_path / "backups", tmp_path / "outside"
     root.mkdir()

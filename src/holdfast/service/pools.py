@@ -37,6 +37,7 @@ from holdfast.service.pooling.places import (
     LocationState,
     checked,
     is_local,
+    room_of,
     seal_credentials,
     state_of,
     store_at,
@@ -290,6 +291,13 @@ class Pools:
             )
         return found[0]
 
+    def room(self, pool: Pool) -> int | None:
+        """Bytes free in the roomiest of its places; None where none of them tells."""
+        return max(
+            (room for place in pool.locations if (room := room_of(place)) is not None),
+            default=None,
+        )
+
     def plain_pool_at(self, location: str) -> Pool | None:
         """The plain pool whose root is this directory, made when first needed; None where the
         directory is not below one of `backupchan.location_roots`.
@@ -310,24 +318,33 @@ class Pools:
 
     def _plain_pool(self, path: Path, above: Path) -> Pool:
         place = str(path)
-        with self.ground.catalog.read() as tx:
-            known = _plain_at(tx, place)
+        known = self._plain_at(place)
         if known is not None:
             return known
-        options = _plain_options([place]) | {_ABOVE: str(above)}
-        with self.ground.act(
-            SERVER, Verb.POOL_CHANGE, f"pool {place}", detail={"added": [place], "kind": "plain"}
-        ) as tx:
-            return _plain_at(tx, place) or tx.pools.add(
-                Pool(
-                    name=place,
-                    kind=PoolKind.PLAIN,
-                    locations=[place],
-                    options=options,
-                    note="a location of Backup-chan targets",
-                    created=self.ground.now(),
-                )
-            )
+        pool = Pool(
+            name=place,
+            kind=PoolKind.PLAIN,
+            locations=[place],
+            options=_plain_options([place]) | {_ABOVE: str(above)},
+            note="a location of Backup-chan targets",
+            created=self.ground.now(),
+        )
+        try:
+            with self.ground.act(
+                SERVER, Verb.POOL_CHANGE, f"pool {place}",
+                detail={"added": [place], "kind": "plain"},
+            ) as tx:  # fmt: skip
+                return tx.pools.add(pool)
+        except RecordExistsError:
+            known = self._plain_at(place)
+            if known is None:
+                raise
+            return known  # another was faster
+
+    def _plain_at(self, place: str) -> Pool | None:
+        with self.ground.catalog.read() as tx:
+            pools = tx.pools.all(kind=PoolKind.PLAIN)
+        return next((pool for pool in pools if pool.locations == [place]), None)
 
     def keeper(self, of: Pool | Backup | RepositoryRecord) -> Keeper:
         """What keeps the backups of a pool (its own repository's or its folder's), of a repository,
@@ -571,10 +588,3 @@ def _refuse_taken(tx: Transaction, places: Sequence[str]) -> None:
 
 def _overlap(one: str, other: str) -> bool:
     return one == other or one.startswith(other + "/") or other.startswith(one + "/")
-
-
-def _plain_at(tx: Transaction, place: str) -> Pool | None:
-    for pool in tx.pools.all(kind=PoolKind.PLAIN):
-        if pool.locations == [place]:
-            return pool
-    return None

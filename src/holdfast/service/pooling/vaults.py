@@ -115,6 +115,9 @@ class Vaults:
                     )
                 )
         except RecordExistsError as error:
+            known = self._known(pool, host)
+            if known is not None:
+                return known  # another process was faster
             raise StateError(
                 f"another pool keeps a repository in {location}",
                 remedy="Nothing was changed. Give this pool a place of its own.",
