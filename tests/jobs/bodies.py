@@ -127,6 +127,16 @@ def talk(run):
         time.sleep(run.task.spec.get("pause", 0))
 
 
+def talkative(run):
+    """Tells something all the time."""
+    _write(run, "start")
+    until = time.monotonic() + run.task.spec["seconds"]
+    while time.monotonic() < until:
+        run.log("info", "still here")
+        run.progress(done=1)
+        time.sleep(0.2)
+
+
 def fenced(run):
     """Tries to write under its token, when it may."""
     _write(run, "start")
@@ -163,6 +173,7 @@ _BODIES = {
         die,
         kill_node,
         talk,
+        talkative,
         fenced,
         orphan,
     )

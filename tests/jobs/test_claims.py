@@ -104,6 +104,11 @@ def test_full_pool_begins_nothing(home):
     assert _begin(home, waiting).state is TaskState.RUNNING
 
 
+def test_pool_whose_limit_is_nought_runs_nothing(home):
+    """Unlike one without a limit."""
+    assert _begin(home, _row(home, pool_id=home.pool("closed", limit=0))) is Cannot.FULL
+
+
 def test_limit_of_a_pool_holds_at_once_when_it_is_changed(home):
     """Without a restart of anything."""
     pool = home.pool("pool", limit=1)
@@ -192,6 +197,15 @@ def test_who_lost_a_task_cannot_commit(home):
     with pytest.raises(DeposedError):
         _in_write(home, claims.commit, task.id, task.token, TaskState.SUCCEEDED, {})
     assert home.get(task) == again
+
+
+def test_body_of_a_task_that_was_deleted_commits_nothing(home):
+    """Like one whose task another has taken over."""
+    task = _begin(home, _row(home))
+    with home.catalog.write() as tx:
+        tx.tasks.remove(id=task.id)
+    with pytest.raises(DeposedError):
+        _in_write(home, claims.commit, task.id, task.token, TaskState.SUCCEEDED, {})
 
 
 def test_commit_ends_the_task_together_with_what_it_changed(home):

@@ -50,7 +50,7 @@ def test_recent_endings_are_remembered(home):
     home.queue.kill(home.submit("light-note").id)
     with home.catalog.write() as tx:
         for _ in range(2):
-            node = nodes.join(tx, "a", place="here", lease=10**9, facts={})
+            node = nodes.join(tx, "a", place="here", facts={})
             nodes.bury(tx, node)
     assert collect(home.catalog, home.workflows, keep_ended=60, keep_log=60) == Collected(0, 0, 0)
     assert collect(home.catalog, home.workflows, keep_ended=-1, keep_log=60) == Collected(1, 0, 1)

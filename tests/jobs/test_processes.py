@@ -97,8 +97,8 @@ def test_frozen_worker_is_deposed(home):
 
 @LONG
 def test_child_of_a_frozen_worker_ends_itself(home):
-    """After the lease time without a sign; where nobody has taken over, it is started once more."""
-    worker = home.process(**LEASE)
+    """After a time without a sign; where nobody has taken over, it is started once more."""
+    worker = home.process(silence=1.0, **LEASE)
     task = home.submit("polite")
     home.until(lambda: home.started(task))
     pid = int(home.noted()[0][0].split()[1])

@@ -9,7 +9,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
+from holdfast.catalog import tables
 from holdfast.core.errors import DataFolderBusyError
 from holdfast.core.records import TaskState
 from holdfast.jobs import nodes
@@ -150,6 +152,20 @@ def test_slots_change_at_run_time(home):
     assert home.queue.wait(waiting.id, 0.3).state is TaskState.QUEUED
     home.queue.set_slots(2)
     assert home.queue.wait(waiting.id, 5).state is TaskState.SUCCEEDED
+
+
+def test_catalog_that_stalls_kills_nobody(home):
+    """Longer than the lease: a process of a task lives as long as its worker does."""
+    home.worker(lease=1.0, beat=0.3, silence=2.0)
+    task = home.submit("talkative", seconds=4.0)
+    home.until(lambda: home.started(task))
+    with home.catalog.write() as tx:
+        tx.connection.execute(select(tables.task).with_for_update())
+        time.sleep(2.5)
+    done = home.queue.wait(task.id, 20)
+    assert (done.state, done.token) == (TaskState.SUCCEEDED, 1)
+    assert len(home.noted()) == 1
+    assert len(home.log(done)) > 5
 
 
 # --- pause, continue, kill ------------------------------------------------------------------------

@@ -35,11 +35,14 @@ def main() -> None:
 
 def _work(order: Json, reporting: _Reporting, watch: _Lifeline) -> Json:
     # Late, so that the lifeline is watched while a second's worth of modules is imported.
-    from holdfast.jobs.running import DEPOSED, BodyRun, compose, execute
+    from holdfast.jobs.running import DEPOSED, BodyRun, compose, execute, failed
 
-    composition = compose(order["compose"], order["settings"])
-    with composition.catalog.read() as tx:
-        task = tx.tasks.get(order["task"])
+    try:
+        composition = compose(order["compose"], order["settings"])
+        with composition.catalog.read() as tx:
+            task = tx.tasks.get(order["task"])
+    except Exception as error:  # noqa: BLE001  the outermost boundary of this process
+        return failed(error, reporting.send)
     if task.token != order["token"]:
         return {"state": DEPOSED}
     run = BodyRun(task, composition.catalog, reporting.send)

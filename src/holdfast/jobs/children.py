@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from holdfast.core.records import Json
 
 _BEAT = 1.0
-"""Seconds between two bytes on the lifeline."""
+"""Seconds between two bytes on the lifeline, at most."""
 _PIECE = 65536
 _LONGEST = 1 << 20
 """Bytes of a line that never ends, after which it is cut."""
@@ -37,7 +37,8 @@ _logger = logging.getLogger(__name__)
 class Terms:
     """`order` is what `child.py` wants. `silence`: seconds without a sign of life of ours after
     which the child ends itself. `hear` gets its messages, and what it and those it starts print, as
-    lines; `tick` is called every second. Both in the thread that is in `Child.run`.
+    lines, in the thread that is in `Child.run`; it must not wait for anything, or the child
+    believes us frozen.
     """
 
     order: Json
@@ -45,7 +46,6 @@ class Terms:
     grace: float
     """seconds between asking the body to stop and killing it"""
     hear: Callable[[Json], None]
-    tick: Callable[[], None]
 
 
 class Child:
@@ -58,6 +58,9 @@ class Child:
     def stop(self) -> None:
         """Asks the body to end, and kills it after the grace time. From any thread, any time."""
         self._bell.ring()
+
+    def flush(self) -> None:
+        """Its messages come by themselves."""
 
     def run(self) -> Json:
         """Runs it; how it ended, see `running.execute`. Nothing of its session's group is left.
@@ -115,6 +118,7 @@ class _Start:
         self._asked_at: float | None = None
         self._killed = False
         self._stood_still = False
+        self._beat = min(_BEAT, terms.silence / 4)
         self._beaten = time.monotonic()
         lifeline, self._lifeline = os.pipe2(os.O_CLOEXEC)
         self._report, report = os.pipe2(os.O_CLOEXEC)
@@ -156,7 +160,6 @@ class _Start:
             prints.drain()
         finally:
             self._close()
-        self._terms.tick()
         return self._how(code)
 
     def _close(self) -> None:
@@ -168,11 +171,10 @@ class _Start:
 
     def _write_lifeline(self) -> None:
         now = time.monotonic()
-        if now - self._beaten >= _BEAT:
+        if now - self._beaten >= self._beat:
             self._stood_still |= now - self._beaten > self._terms.silence / 2
             self._beaten = now
             self._to_write += b"."
-            self._terms.tick()
         if self._to_write:
             try:
                 self._to_write = self._to_write[os.write(self._lifeline, self._to_write) :]
@@ -184,7 +186,7 @@ class _Start:
     def _patience(self) -> float:
         if self._to_write:
             return 0.01
-        until_beat = self._beaten + _BEAT - time.monotonic()
+        until_beat = self._beaten + self._beat - time.monotonic()
         until_kill = until_beat
         if self._asked_at is not None and not self._killed:
             until_kill = self._asked_at + self._terms.grace - time.monotonic()

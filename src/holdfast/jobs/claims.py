@@ -119,7 +119,7 @@ def room(tx: Transaction, pool_id: int | None) -> int | None:
     # Not FOR UPDATE: rows that refer to the pool may be written meanwhile.
     pool = select(_POOL.options).where(_POOL.id == pool_id).with_for_update(key_share=True)
     limit = (tx.connection.scalar(pool) or {}).get("task_limit")
-    if not limit:
+    if limit is None:
         return None
     running = tx.tasks.count(_ROW.pool_id == pool_id, _ROW.holder > "")
     return max(0, int(limit) - running)
@@ -142,9 +142,12 @@ def fence(tx: Transaction, task_id: int, token: int) -> Task:
     """The task, which nobody takes over until this transaction ends.
 
     Raises:
-        DeposedError: somebody has.
+        DeposedError: somebody has, or has deleted it.
     """
-    task = locked(tx, task_id)
+    try:
+        task = locked(tx, task_id)
+    except RecordNotFoundError as error:
+        raise DeposedError(error.message) from error
     if task.token != token or not task.holder:
         raise DeposedError(f"another worker has taken over task {task_id}")
     return task

@@ -1,44 +1,39 @@
-"""Leases: one holder at a time of something with a name, by the clock of the database."""
+"""Leases: one node at a time holds something that has a name, for as long as it lives."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import case, or_
+from sqlalchemy import String, cast, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from holdfast.catalog import tables
+from holdfast.jobs.nodes import LIVE
 
 if TYPE_CHECKING:
     from holdfast.catalog.database import Transaction
 
 _ROW = tables.lease.c
+_NODE = tables.node.c
 
 
-def hold(tx: Transaction, name: str, holder: str, *, seconds: float) -> bool:
-    """Whether `holder` has the lease from now for so many seconds: it had it before, or nobody has.
-    Its token grows with each change of the holder.
+def hold(tx: Transaction, name: str, holder: str) -> bool:
+    """Whether `holder`, a live node's incarnation, has the lease: it had it before, or nobody who
+    lives has. Its token grows with each change of the holder.
     """
-    now = tx.now()
-    _make(tx, name)
-    return (
-        tx.leases.change_where(
-            _ROW.name == name,
-            or_(_ROW.holder == holder, _ROW.until < now),
-            holder=holder,
-            token=case((_ROW.holder == holder, _ROW.token), else_=_ROW.token + 1),
-            until=now + round(seconds * 1e9),
-        )
-        == 1
-    )
-
-
-def _make(tx: Transaction, name: str) -> None:
-    if not tx.leases.count(name=name):
+    lease = tx.leases.find(name=name)
+    if lease is None:
         insert = sqlite.insert if tx.connection.dialect.name == "sqlite" else postgresql.insert
         row = insert(tables.lease).values(name=name, holder="", token=0, until=0)
         tx.connection.execute(row.on_conflict_do_nothing())
+    elif lease.holder == holder:
+        return True
+    incarnation = _NODE.name.concat("#").concat(cast(_NODE.number, String))
+    living = select(incarnation).where(_NODE.state == LIVE)
+    free = _ROW.holder.not_in(living)
+    values = {"holder": holder, "token": _ROW.token + 1}
+    return tx.leases.change_where(_ROW.name == name, free, **values) == 1
 
 
 def release(tx: Transaction, name: str, holder: str) -> None:
-    tx.leases.change_where(_ROW.name == name, _ROW.holder == holder, until=0)
+    tx.leases.change_where(_ROW.name == name, _ROW.holder == holder, holder="")

@@ -25,12 +25,15 @@ _FIRST_LOOK, _LAST_LOOK = 0.02, 0.5
 
 
 class Queue:
-    """The tasks of a catalog; safe for threads. Closing it leaves the catalog open."""
+    """The tasks of a catalog; safe for threads. Closing it leaves the catalog open.
+
+    `workflows` and `feeder` are for workers.
+    """
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
-        self._workflows = Workflows(beside(catalog.url))
-        self._feeder = Feeder(catalog, self._workflows)
+        self.workflows = Workflows(beside(catalog.url))
+        self.feeder = Feeder(catalog, self.workflows)
 
     # --- within a transaction of the caller -------------------------------------------------------
 
@@ -50,7 +53,7 @@ class Queue:
         for task in tasks:
             wishes.check_priority(task.priority)
             added.append(tx.tasks.add(_new(task)))
-        self._feeder.promise_after(tx, added)
+        self.feeder.promise_after(tx, added)
         return added
 
     # --- each a transaction of its own ------------------------------------------------------------
@@ -108,14 +111,14 @@ class Queue:
     def _stop(self, task_id: int, wish: Callable[[Transaction, int], Task]) -> Task:
         with self.catalog.write() as tx:
             task = wish(tx, task_id)
-            self._feeder.withdraw_after(tx, [task])
+            self.feeder.withdraw_after(tx, [task])
         return task
 
     def _start(self, task_id: int, wish: Callable[[Transaction, int], Task]) -> Task:
         with self.catalog.write() as tx:
             task = wish(tx, task_id)
             if task.state in {TaskState.QUEUED, TaskState.RUNNING}:
-                self._feeder.promise_after(tx, [task])
+                self.feeder.promise_after(tx, [task])
         return task
 
     # --- looking ----------------------------------------------------------------------------------
@@ -143,14 +146,14 @@ class Queue:
         """How many tasks each worker runs at once. What a pool may run at once is `task_limit`
         among the pool's options.
         """
-        return self._workflows.slots()
+        return self.workflows.slots()
 
     def set_slots(self, slots: int) -> None:
         """Holds for what starts from now on; 0 starts nothing any more. Running tasks go on."""
-        self._workflows.set_slots(slots)
+        self.workflows.set_slots(slots)
 
     def close(self) -> None:
-        self._workflows.close()
+        self.workflows.close()
 
 
 def _new(task: Task) -> Task:

@@ -26,15 +26,16 @@ _logger = logging.getLogger(__name__)
 
 
 class Reports:
-    """Of one start of a task. `hear` takes what `running.BodyRun` sends, `tick` writes it down, and
-    is to be called once a second; both from any thread.
+    """Of one start of a task. `hear` takes what `running.BodyRun` sends, and never waits for the
+    catalog. `tick` writes it down, and is to be called once a second. Both from any thread.
     """
 
     def __init__(self, catalog: Catalog, task_id: int, token: int) -> None:
         self._catalog = catalog
         self._task_id = task_id
         self._token = token
-        self._lock = threading.Lock()
+        self._hearing = threading.Lock()
+        self._writing = threading.Lock()
         self._lines: deque[TaskLine] = deque()
         self._heard = 0
         self._progress: dict[str, Any] = {}
@@ -42,7 +43,7 @@ class Reports:
         self._pace = _Pace()
 
     def hear(self, message: Json) -> None:
-        with self._lock:
+        with self._hearing:
             if "progress" in message:
                 self._progress = message["progress"]
                 self._dirty = True
@@ -64,18 +65,22 @@ class Reports:
 
     def tick(self) -> None:
         """Raises nothing: where the catalog cannot be written, the next tick tries again."""
-        with self._lock:
-            lines = list(self._lines)
-            progress = self._pace.seen(self._progress) if self._dirty else None
+        with self._writing:
+            with self._hearing:
+                lines = list(self._lines)
+                progress = self._pace.seen(self._progress) if self._dirty else None
+                self._dirty = False
             if not lines and progress is None:
                 return
             try:
                 self._write(lines, progress)
             except CatalogError as error:
                 _logger.warning("what task %s tells has to wait: %s", self._task_id, error)
+                self._dirty |= progress is not None
                 return
-            self._dirty = False
-            self._lines.clear()
+            with self._hearing:
+                for _ in lines:
+                    self._lines.popleft()
 
     def _write(self, lines: list[TaskLine], progress: Json | None) -> None:
         row = tables.task.c

@@ -29,12 +29,14 @@ _LOOK_AGAIN = 0.1
 """Seconds between two looks whether the earlier body has stopped."""
 _INSIST = 60.0
 """Seconds in which an end is tried to be written down, where the catalog does not answer."""
+_AFTER_GRACE = 5.0
+"""Seconds for writing down how it ended."""
 T = TypeVar("T")
 
 _logger = logging.getLogger(__name__)
 
 
-class Running(Protocol):
+class Body(Protocol):
     """One body at work."""
 
     def run(self) -> Json:
@@ -42,6 +44,10 @@ class Running(Protocol):
         ...
 
     def stop(self) -> None: ...
+
+    def flush(self) -> None:
+        """Hands over what it tells, where that does not come by itself."""
+        ...
 
 
 class Runner:
@@ -84,7 +90,7 @@ class Runner:
 
     async def execute(self, task_id: int, token: int) -> Json:
         run = self._runs[task_id, token]
-        return await _in_thread(run.run, run.stop)
+        return await _in_thread(run.run, run.body.stop)
 
     async def end(self, task_id: int, token: int, ended: Json | None) -> None:
         await asyncio.to_thread(self._end, task_id, token, ended)
@@ -95,11 +101,11 @@ class Runner:
                 tx, task_id, generation, holder=self._holder, attempts=self._attempts
             )
         if isinstance(begun, Task):
-            self._runs[begun.id, begun.token] = _Run(begun, self._running(begun))
+            reports = Reports(self._catalog, begun.id, begun.token)
+            self._runs[begun.id, begun.token] = _Run(begun, self._body(begun, reports), reports)
         return begun
 
-    def _running(self, task: Task) -> Running:
-        reports = Reports(self._catalog, task.id, task.token)
+    def _body(self, task: Task, reports: Reports) -> Body:
         kind = self._composition.kinds.get(task.kind)
         if kind is None or kind.light:  # an unknown kind fails there, too
             return _Light(task, self._composition, reports)
@@ -133,29 +139,28 @@ class Runner:
     # --- for the node -----------------------------------------------------------------------------
 
     def watch(self) -> None:
-        """Once a second: stops what is not wanted any more, tells what bodies in threads tell, and
-        lets go of rows that were lost on the way.
+        """Once a second: stops what is not wanted any more or not ours any more, and lets go of
+        rows that were lost on the way.
         """
+        runs = dict(self._runs)  # first: a row is ours before its run is among them
         with self._catalog.read() as tx:
-            held = claims.held_by(tx, self._holder)
-        lost = set()
-        for task in held:
-            run = self._runs.get((task.id, task.token))
-            if run is None:
-                lost.add((task.id, task.token))
-            elif task.wanted is not Wanted.RUN or task.generation != run.task.generation:
-                run.stop()
-        for task in held:
-            if (task.id, task.token) in lost & self._lost:  # twice: not just about to begin or end
-                _logger.error("task %d had lost its body and starts again", task.id)
-                with self._catalog.write() as tx:
-                    self._stopped(tx, task, in_order=False)
+            held = {(task.id, task.token): task for task in claims.held_by(tx, self._holder)}
+        for key, run in runs.items():
+            if not _is_wanted(held.get(key), run.task.generation):
+                run.body.stop()
+        lost = {key for key in held if key not in self._runs}
+        for key in lost & self._lost:  # twice: not just about to begin or to end
+            _logger.error("task %d had lost its body and starts again", key[0])
+            with self._catalog.write() as tx:
+                self._stopped(tx, held[key], in_order=False)
         self._lost = lost
-        for run in list(self._runs.values()):
-            if isinstance(run.body, _Light):
-                run.body.tick()
 
-    def close(self, timeout: float) -> bool:
+    def tell(self) -> None:
+        """Once a second: writes down what the bodies tell."""
+        for run in list(self._runs.values()):
+            run.tell()
+
+    def close(self, timeout: float, *, grace: float) -> bool:
         """Begins nothing any more, waits so many seconds for what runs, then stops it; True where
         nothing had to be stopped.
         """
@@ -163,8 +168,8 @@ class Runner:
         if self._idle_within(timeout):
             return True
         for run in list(self._runs.values()):
-            run.stop()
-        self._idle_within(_INSIST)
+            run.body.stop()
+        self._idle_within(grace + _AFTER_GRACE)
         return False
 
     def _idle_within(self, seconds: float) -> bool:
@@ -177,17 +182,20 @@ class Runner:
 class _Run:
     """A task and its body, from beginning to end."""
 
-    def __init__(self, task: Task, body: Running) -> None:
+    def __init__(self, task: Task, body: Body, reports: Reports) -> None:
         self.task = task
         self.body = body
         self.ended: Json | None = None
+        self._reports = reports
 
     def run(self) -> Json:
         self.ended = self.body.run()
+        self._reports.tick()
         return self.ended
 
-    def stop(self) -> None:
-        self.body.stop()
+    def tell(self) -> None:
+        self.body.flush()
+        self._reports.tick()
 
 
 class _Light:
@@ -195,20 +203,20 @@ class _Light:
 
     def __init__(self, task: Task, composition: Composition, reports: Reports) -> None:
         self._composition = composition
-        self._reports = reports
         self._run = BodyRun(task, composition.catalog, reports.hear)
 
     def run(self) -> Json:
-        ended = execute(self._composition, self._run)
-        self._reports.tick()
-        return ended
+        return execute(self._composition, self._run)
 
     def stop(self) -> None:
         self._run.ask_to_stop()
 
-    def tick(self) -> None:
+    def flush(self) -> None:
         self._run.flush()
-        self._reports.tick()
+
+
+def _is_wanted(task: Task | None, generation: int) -> bool:
+    return task is not None and task.wanted is Wanted.RUN and task.generation == generation
 
 
 async def _in_thread(call: Callable[[], T], stop: Callable[[], None]) -> T:

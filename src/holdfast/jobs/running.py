@@ -46,7 +46,7 @@ class BodyRun:
     def __init__(self, task: Task, catalog: Catalog, send: Callable[[Json], None]) -> None:
         self.task = task
         self.catalog = catalog
-        self._send = send
+        self.send = send
         self._stopping = threading.Event()
         self._progress: dict[str, Any] = {}
         self._told: dict[str, Any] = {}
@@ -74,10 +74,10 @@ class BodyRun:
         progress = self._progress
         if progress != self._told:
             self._told = progress
-            self._send({"progress": progress})
+            self.send({"progress": progress})
 
     def log(self, level: str, text: str) -> None:
-        self._send({"line": [level, text]})
+        self.send({"line": [level, text]})
 
     def fence(self, tx: Transaction) -> None:
         claims.fence(tx, self.task.id, self.task.token)
@@ -97,11 +97,17 @@ def execute(composition: Composition, run: BodyRun) -> Json:
     except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001  the boundary of bodies
         if run.stopping and isinstance(error, InterruptedByUserError | KeyboardInterrupt):
             return {"state": INTERRUPTED}
-        state, outcome = outcomes.of_error(error)
-        if not isinstance(error, HoldfastError):
-            run.log("error", "".join(traceback.format_exception(error)))
+        return failed(error, run.send)
     finally:
         run.flush()
+    return {"state": str(state), "outcome": outcome}
+
+
+def failed(error: BaseException, send: Callable[[Json], None]) -> Json:
+    """How a body ends that raised; what nobody foresaw goes into the task's log."""
+    state, outcome = outcomes.of_error(error)
+    if not isinstance(error, HoldfastError):
+        send({"line": ["error", "".join(traceback.format_exception(error))]})
     return {"state": str(state), "outcome": outcome}
 
 

@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from holdfast.core.errors import DataFolderBusyError, DeposedError
+from holdfast.core.errors import DataFolderBusyError, DeposedError, StateError
 from holdfast.jobs import claims, leases, nodes
 from holdfast.jobs.children import Child, Terms
 from holdfast.jobs.collect import collect
-from holdfast.jobs.durable import Workflows, beside
-from holdfast.jobs.feeding import Feeder
 from holdfast.jobs.queue import Queue
 from holdfast.jobs.runner import Runner
 from holdfast.jobs.running import compose
@@ -32,6 +30,7 @@ if TYPE_CHECKING:
 _LEADER = "tasks"
 """The lease of the one node that sweeps plans and looks after what was not promised."""
 _COLLECT = 3600.0
+_TELL = 1.0
 _NS = 1_000_000_000
 
 _logger = logging.getLogger(__name__)
@@ -52,6 +51,8 @@ class WorkerOptions:
     beat: float = 1.0
     lease: float = 3.0
     """without a beat for so long, the others take over"""
+    silence: float = 6.0
+    """without a sign of its worker for so long, the process of a task ends itself"""
     grace: float = 5.0
     """between asking a body to stop and killing it"""
     attempts: int = 5
@@ -87,7 +88,7 @@ class Worker:
 
         Raises:
             DataFolderBusyError: a worker of that name lives on this machine.
-            OtherMachineError: a worker of that name lives on another machine.
+            StateError: a worker of that name lives on another machine.
             CatalogError
         """
         with ExitStack() as opened:
@@ -95,12 +96,12 @@ class Worker:
             self._composition = compose(self._compose_name, self._settings)
             self._catalog = opened.enter_context(closing(self._composition.catalog))
             self._queue = opened.enter_context(closing(Queue(self._catalog)))
-            self._workflows = opened.enter_context(closing(Workflows(beside(self._catalog.url))))
-            self._feeder = Feeder(self._catalog, self._workflows)
+            self._workflows = self._queue.workflows
+            self._watch = nodes.Watch(self.options.lease)
             self._node = self._join()
             self._runner = Runner(
                 self._composition,
-                self._feeder,
+                self._queue.feeder,
                 holder=self._node.incarnation,
                 attempts=self.options.attempts,
                 child_of=self._child_of,
@@ -113,7 +114,12 @@ class Worker:
                 poll=self.options.poll,
             )
             self._open = opened.pop_all()
-        self._every(self._beat, lambda: self.options.beat, name="beat")
+        # Each in a thread of its own: none waits for what holds another up.
+        beat = self.options.beat
+        self._every(self._beat, lambda: beat, name="beat")
+        self._every(self._runner.watch, lambda: beat, name="watch")
+        self._every(self._runner.tell, lambda: _TELL, name="tell")
+        self._every(self._reap, lambda: beat / 2, name="reap")
         self._every(self._chores, self._until_chores, name="chores")
 
     def stop(self, timeout: float) -> bool:
@@ -123,7 +129,7 @@ class Worker:
         """
         if not self._threads or self._ending.is_set():
             return True
-        in_peace = self._runner.close(timeout)
+        in_peace = self._runner.close(timeout, grace=self.options.grace)
         self._ending.set()
         for thread in self._threads:
             thread.join()
@@ -142,22 +148,17 @@ class Worker:
         return Child(
             Terms(
                 order=order,
-                silence=self.options.lease,
+                silence=self.options.silence,
                 grace=self.options.grace,
                 hear=reports.hear,
-                tick=reports.tick,
             )
         )
 
     # --- the node ---------------------------------------------------------------------------------
 
-    @property
-    def _lease(self) -> int:
-        return round(self.options.lease * _NS)
-
     def _join(self) -> Node:
-        """Waits for its lease to end where a node of that name was alive elsewhere a moment ago:
-        this machine may have been started anew.
+        """Where a node of that name was alive elsewhere, waits until it is seen to live or to be
+        dead: this machine may have been started anew.
         """
         until = time.monotonic() + self.options.lease + 2 * self.options.beat
         while True:
@@ -167,12 +168,12 @@ class Worker:
                         tx,
                         self.options.name,
                         place=self._lock.place,
-                        lease=self._lease,
                         facts={"process": os.getpid()},
                     )
-            except nodes.OtherMachineError:
+            except StateError:
                 if time.monotonic() > until:
                     raise
+                self._reap_as(f"{self.options.name}#0")
                 time.sleep(self.options.beat / 2)
 
     def _beat(self) -> None:
@@ -180,7 +181,6 @@ class Worker:
             alive = nodes.beat(tx, self._node)
         if not alive:
             _give_up(self._node)
-        self._runner.watch()
 
     def _leave(self) -> None:
         """What is promised to this node and has not begun is for the others, at once."""
@@ -193,16 +193,13 @@ class Worker:
     # --- chores -----------------------------------------------------------------------------------
 
     def _chores(self) -> None:
-        self._reap()
         with self._catalog.write() as tx:
-            self._leads = leases.hold(
-                tx, _LEADER, self._node.incarnation, seconds=self.options.lease
-            )
+            self._leads = leases.hold(tx, _LEADER, self._node.incarnation)
         if self._leads:
             if self._composition.make_task is not None:
                 sweep(self._queue, self._composition.make_task)
             self._free_the_lost()
-            self._feeder.feed()
+            self._queue.feeder.feed()
             self._collect()
 
     def _until_chores(self) -> float:
@@ -226,20 +223,27 @@ class Worker:
                     claims.depose(tx, task.id, task.holder)
 
     def _reap(self) -> None:
-        """Takes over what dead nodes left, one after another."""
-        while True:
+        self._reap_as(self._node.incarnation)
+
+    def _reap_as(self, reaper: str) -> None:
+        """Takes over what dead nodes left."""
+        with self._catalog.read() as tx:
+            silent = self._watch.silent(tx)
+        for node in silent:
             with self._catalog.write() as tx:
-                dead = nodes.claim_dead(tx, self._node, lease=self._lease)
-            if dead is None:
-                return
-            _logger.warning("node %s is dead; its tasks go on elsewhere", dead.incarnation)
-            with self._catalog.write() as tx:
-                for task in claims.held_by(tx, dead.incarnation):
-                    claims.depose(tx, task.id, dead.incarnation)
-            for promise in self._workflows.running_on(dead.incarnation):
-                self._workflows.requeue(promise)
-            with self._catalog.write() as tx:
-                nodes.bury(tx, dead)
+                mine = node.incarnation != reaper and nodes.claim(tx, node, reaper)
+            if mine:
+                _logger.warning("node %s is dead; its tasks go on elsewhere", node.incarnation)
+                self._take_over(node)
+
+    def _take_over(self, dead: Node) -> None:
+        with self._catalog.write() as tx:
+            for task in claims.held_by(tx, dead.incarnation):
+                claims.depose(tx, task.id, dead.incarnation)
+        for promise in self._workflows.running_on(dead.incarnation):
+            self._workflows.requeue(promise)
+        with self._catalog.write() as tx:
+            nodes.bury(tx, dead)
 
     def _collect(self) -> None:
         now = time.monotonic()
