@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from holdfast.core.progress import Silence
+from holdfast.core.secret import Secret
 from holdfast.repo.format.pack import BlobKind
+from holdfast.repo.repository import Repository
 from holdfast.repo.upkeep.prune import prune
 from holdfast.repo.upkeep.prune_plan import PruneOptions
 from holdfast.store.contract import FileKind
@@ -61,3 +63,14 @@ def test_an_index_put_in_its_place_is_not_relied_on(story, reopen):
     other.index = type(repository.index)()
     assert other.refresh_index() is True
     assert _blobs(other) == _blobs(repository)
+
+
+def test_an_empty_index_is_loaded_once():
+    """Asking for it again costs nothing, also where there is nothing in it."""
+    store = FaultyStore(MemoryStore())
+    repository = Repository.init(store, Secret("secret"))
+    assert not _blobs(repository)
+    store.calls.clear()
+    index = repository.index
+    assert repository.index is index
+    assert not store.calls

@@ -202,7 +202,8 @@ class Repository:
 
     @property
     def index(self) -> Index:
-        return self._index or self.load_index()
+        index = self._index  # not by its truth: that would count it
+        return self.load_index() if index is None else index
 
     @index.setter
     def index(self, index: Index) -> None:

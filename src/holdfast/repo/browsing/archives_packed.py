@@ -1,5 +1,5 @@
 """Compressing a stream in two threads, as one gzip member or one xz stream that every decoder
-reads: pieces of a mebibyte are compressed apart and joined as those formats allow.
+reads: chunks of a mebibyte are compressed apart and joined as those formats allow.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 CHUNK = 1 << 20
+FIRST = 64 << 10
+"""The first chunk is small, so that something comes soon."""
 _THREADS = 2
 _AHEAD = 3
 
@@ -63,17 +65,17 @@ def packed(pieces: Generator[bytes, None, None], packer: Packer) -> Generator[by
 
 def _chunks(pieces: Iterable[bytes]) -> Iterator[bytes]:
     rest: list[bytes] = []
-    size = 0
+    size, enough = 0, FIRST
     for piece in pieces:
         rest.append(piece)
         size += len(piece)
-        if size < CHUNK:
+        if size < enough:
             continue
-        whole = b"".join(rest)
-        for at in range(0, size - CHUNK + 1, CHUNK):
-            yield whole[at : at + CHUNK]
-        left = whole[size - size % CHUNK :]
-        rest, size = [left], len(left)
+        whole = memoryview(b"".join(rest))
+        while len(whole) >= enough:
+            yield bytes(whole[:enough])
+            whole, enough = whole[enough:], CHUNK
+        rest, size = [bytes(whole)], len(whole)
     if size:
         yield b"".join(rest)
 
