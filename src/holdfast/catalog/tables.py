@@ -4,7 +4,7 @@ here, and a test compares the two.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import (
     JSON,
@@ -22,6 +22,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+if TYPE_CHECKING:
+    from sqlalchemy.sql.operators import OperatorType
+    from sqlalchemy.types import TypeEngine
+
 REVISION: Final = "0001"
 """The newest step in `migrations`, which these tables are the outcome of."""
 
@@ -38,6 +42,16 @@ _Number = BigInteger().with_variant(Integer, "sqlite")
 _Json = JSON().with_variant(JSONB, "postgresql")
 
 
+class _Text(Text):
+    """Enums of text are compared as the text that they are. The library would ask the module of
+    mapped classes about each, which another thread may be just loading.
+    """
+
+    def coerce_compared_value(self, op: OperatorType | None, value: Any) -> TypeEngine[Any]:
+        del op, value
+        return self
+
+
 def _id() -> Column[int]:
     return Column("id", _Number, primary_key=True, autoincrement=True)
 
@@ -47,7 +61,7 @@ def _time(name: str, *, needed: bool = True, index: bool = False) -> Column[int]
 
 
 def _text(name: str, *, unique: bool = False, index: bool = False) -> Column[str]:
-    return Column(name, Text, nullable=False, unique=unique, index=index)
+    return Column(name, _Text, nullable=False, unique=unique, index=index)
 
 
 def _json(name: str) -> Column[object]:
