@@ -49,7 +49,6 @@ if TYPE_CHECKING:
         Buffer,
         Incoming,
         IncomingTree,
-        Keeper,
         Listed,
         Outgoing,
         Verified,
@@ -60,10 +59,19 @@ VISIBLE = (BackupState.KEPT, BackupState.RECYCLED)
 _log = structlog.get_logger("holdfast.backups")
 _ROW = tables.backup.c
 _LONGEST_NOTE = 2000
+_AT_ONCE = 1000
+"""Rows that one statement changes."""
 _EXCLUSIVE = "exclusive"
 """In an order's facts: no other visible backup of the target may have this name."""
 PART = "part"
 """In an order's facts: it is a file of an upload that is not finished."""
+MOVED = "moved"
+"""In an order's facts: it came from another place of this server."""
+MOVED_FROM = "moved-from"
+"""In a row's facts: the place where it lay before, until that is deleted."""
+_WHERE = ("pool_id", "repository_id", "snapshot", "path")
+_OF_ITS_PLACE = frozenset({_EXCLUSIVE, MOVED, MOVED_FROM})
+"""Facts that do not go along to another place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,11 +243,12 @@ class Backups:
                         f"there is a backup {order.name!r} already"
                     )
                 elif order.replaces is not None:
-                    tx.backups.change(order.replaces, **_place(order, kept))
+                    if not _replace(tx, order, kept):
+                        refused[order.uid] = StateError("it was deleted meanwhile")
                 else:
                     taken.add(key)
                     rows.append(row_of(order, kept))
-            tx.backups.add_all(rows)
+            tx.backups.add_new(rows, unique="uid")
         _tell(group, refused)
         return refused
 
@@ -444,11 +453,16 @@ class Backups:
         state = BackupState.GONE if files else BackupState.FORGOTTEN
         tx.backups.change(backup.id, state=state)
 
-    def drop(self, backup: Backup) -> None:
-        """Deletes what was never a backup of its own: a part, a copy that is not needed."""
-        with self._ground.catalog.write() as tx:
-            tx.backups.change(backup.id, state=BackupState.GONE)
-        self._finish_deleting(backup)
+    def drop(self, backups: Sequence[Backup]) -> None:
+        """Deletes what were never backups of their own: parts, copies that are not needed."""
+        for group in _in_groups(backups):
+            among = _ROW.id.in_([each.id for each in group])
+            with self._ground.catalog.write() as tx:
+                tx.backups.change_where(among, state=BackupState.GONE)
+            for each in group:
+                self._pools.keeper(each).delete(each)
+            with self._ground.catalog.write() as tx:
+                tx.backups.remove(among)
 
     def _finish_deleting(self, backup: Backup) -> None:
         self._pools.keeper(backup).delete(backup)
@@ -490,13 +504,18 @@ class Backups:
 
         `watch` is told of bytes, and may raise to end it: nothing has changed then.
         """
+        if not keep_first:
+            backup = self.end_move(backup)
+            if backup.pool_id == pool.id:
+                return backup  # an earlier try has come so far
+        facts = {name: each for name, each in backup.facts.items() if name not in _OF_ITS_PLACE}
         order = Order(
             uid=new_uid() if keep_first else backup.uid,
             target=replace(target, pool_id=pool.id),
             name=backup.name,
             received=backup.received,
             manual=backup.manual,
-            facts={name: each for name, each in backup.facts.items() if name != _EXCLUSIVE},
+            facts=facts if keep_first else facts | {MOVED: True},
             size=backup.size,
             replaces=None if keep_first else backup.id,
         )
@@ -505,12 +524,23 @@ class Backups:
             first, backup, self._pools.keeper(pool), order, shape=target.shape, watch=watch
         )
         future.result()
-        if not keep_first:
-            first.delete(backup)
         with self._ground.catalog.read() as tx:
             found = tx.backups.find(uid=order.uid)
         assert found is not None
-        return found
+        return found if keep_first else self.end_move(found)
+
+    def end_move(self, backup: Backup) -> Backup:
+        """Deletes the place that a moved backup lay in before, if it still may; the row then."""
+        left = backup.facts.get(MOVED_FROM)
+        if left is None:
+            return backup
+        before = replace(backup, **left)
+        if any(getattr(before, name) != getattr(backup, name) for name in _WHERE):
+            self._pools.keeper(before).delete(before)
+        facts = {name: each for name, each in backup.facts.items() if name != MOVED_FROM}
+        with self._ground.catalog.write() as tx:
+            tx.backups.change(backup.id, facts=facts)
+        return replace(backup, facts=facts)
 
     def rename(self, who: Principal, backup: Backup, target: Target) -> None:
         """Gives files of a plain pool the name that the target's template now says."""
@@ -577,13 +607,16 @@ class Backups:
         return True
 
     def reconcile(self) -> None:
-        """Ends deletions that a crash cut short. What a crash left unrecorded, `catalog rebuild`'s
-        part `recovering.find_unrecorded` records.
+        """Ends deletions that a crash cut short; those in places that cannot be reached, another
+        time. What a crash left without a row, `unrecorded` finds.
         """
         with self._ground.catalog.read() as tx:
             gone = tx.backups.all(state=BackupState.GONE)
         for backup in gone:
-            self._finish_deleting(backup)
+            try:
+                self._finish_deleting(backup)
+            except (StoreError, NoRepositoryError) as error:
+                _log.warning("backup.delete", subject=f"backup {backup.uid}", error=error.message)
 
     # --- rights -----------------------------------------------------------------------------------
 
@@ -643,6 +676,17 @@ def _tell(group: Sequence[tuple[Order, Kept]], refused: Mapping[str, HoldfastErr
         )  # fmt: skip
 
 
+def _replace(tx: Transaction, order: Order, kept: Kept) -> bool:
+    """Has a backup lie in its new place; False where nobody wants it any more."""
+    row = tx.backups.find(id=order.replaces)
+    if row is None or row.state not in VISIBLE:
+        return False
+    after = _place(order, kept)
+    before = {name: getattr(row, name) for name in after}
+    tx.backups.change(row.id, facts=row.facts | {MOVED_FROM: before}, **after)
+    return True
+
+
 def _place(order: Order, kept: Kept) -> dict[str, Any]:
     """What changes of a backup that has moved."""
     return {
@@ -652,6 +696,11 @@ def _place(order: Order, kept: Kept) -> dict[str, Any]:
         "path": kept.path,
         "stored": kept.stored,
     }
+
+
+def _in_groups(backups: Sequence[Backup]) -> Iterator[Sequence[Backup]]:
+    for begin in range(0, len(backups), _AT_ONCE):
+        yield backups[begin : begin + _AT_ONCE]
 
 
 def _of_face(face: Face | None) -> list[ColumnElement[bool]]:

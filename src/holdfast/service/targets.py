@@ -171,7 +171,7 @@ class Targets:
                 name: getattr(changed, name)
                 for name in ("name", "location", "name_template", "alias", "tags", "deduplicate")
             }
-            tx.targets.change(target.id, keep=changed.keep, **values)
+            tx.targets.change(target.id, pool_id=pool_id, keep=changed.keep, **values)
         return changed
 
     def remove(self, who: Principal, target: Target, *, files: bool) -> None:

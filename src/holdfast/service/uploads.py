@@ -1,15 +1,23 @@
 """Uploads in several requests, one file each, which end as one backup.
 
-What has arrived survives a restart of the server: each file is kept as a part, out of sight, in the
-first repository pool, until all are there. Where the target is in that pool, too, putting them
-together writes nothing a second time.
+What has arrived survives a restart of the server: each file is kept as a part, a backup out of
+sight, in the first repository pool, until all are there. That the part is recorded is what counts a
+file as uploaded. Where the target is in that pool, too, putting them together writes nothing a
+second time.
 """
 
 from __future__ import annotations
 
 import re
+import threading
+from collections import OrderedDict
 from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import structlog
+from sqlalchemy import select
 
 from holdfast.catalog import tables
 from holdfast.core.access import SERVER, Verb
@@ -19,19 +27,56 @@ from holdfast.service.backups import PART
 from holdfast.service.ground import new_uid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from sqlalchemy import ColumnElement
 
     from holdfast.catalog.database import Transaction
     from holdfast.core.access import Principal
-    from holdfast.core.records import Backup, Json
+    from holdfast.core.records import Backup
     from holdfast.service.backups import Arriving, ArrivingTree, Backups
     from holdfast.service.ground import Ground
     from holdfast.service.pools import Pools
 
+_log = structlog.get_logger("holdfast.uploads")
+_ROW, _BACKUP = tables.upload.c, tables.backup.c
 _PARTS = "parts of unfinished uploads"
+_OF = "upload"
+"""In a backup's facts: the key of the upload that it is a part of, or was made by."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_MOST = 100_000
+_MOST = 1_000_000
 """Files of one upload."""
+_LONGEST = 255
+"""Bytes of a file's or a folder's name."""
+_MINUTE = 60 * 1_000_000_000
+_REMEMBERED = 8
+"""Uploads whose lists of files are held in memory."""
+_ENDED = "Nothing was kept of this file. Begin the upload again."
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One file of an upload."""
+
+    folder: str
+    """as the client gave it: `/`, `/sub/dir`"""
+    name: str
+    uploaded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _UnderWay:
+    """An upload without its list of files, which may be long."""
+
+    id: int
+    created: int
+    touched: int
+    manual: bool
+
+    @property
+    def key(self) -> str:
+        """Numbers of rows come again, this does not."""
+        return f"{self.id}-{self.created}"
 
 
 class Uploads:
@@ -41,6 +86,9 @@ class Uploads:
         self._ground = ground
         self._pools = pools
         self._backups = backups
+        self._guard = threading.Lock()
+        self._paths: OrderedDict[str, frozenset[str]] = OrderedDict()
+        self._finishing: set[int] = set()
 
     def begin(
         self, who: Principal, target: Target, files: Sequence[tuple[str, str]], *, manual: bool
@@ -52,23 +100,49 @@ class Uploads:
             InvalidError: a name or folder that cannot be, or one that is there twice.
         """
         self._may(who, target)
-        paths = [_path(folder, name) for folder, name in files]
-        if len(set(paths)) != len(paths) or len(paths) > _MOST:
-            raise InvalidError("File list validation failed")
+        self._check(files)
         now = self._ground.now()
-        listed = [{"path": folder, "name": name, "uploaded": False} for folder, name in files]
+        listed = [{"path": folder, "name": name} for folder, name in files]
         upload = Upload(target_id=target.id, manual=manual, created=now, touched=now, files=listed)
         try:
             with self._ground.catalog.write() as tx:
-                return tx.uploads.add(upload)
+                made = tx.uploads.add(upload)
         except RecordExistsError as error:
-            raise StateError("Target busy") from error
+            raise StateError(
+                "Target busy", remedy="Go on with the upload that is under way, or terminate it."
+            ) from error
+        _log.info("upload.begin", subject=f"target {target.uid}", actor=who.name, files=len(files))
+        return made
 
-    def get(self, who: Principal, target: Target) -> Upload | None:
-        """The one under way."""
+    def _check(self, files: Sequence[tuple[str, str]]) -> None:
+        paths = {_path(folder, name) for folder, name in files}
+        if len(paths) != len(files):
+            raise _refused("two files have the same name.")
+        if not files or len(files) > _MOST:
+            raise _refused(f"an upload has 1 to {_MOST} files.")
+        for path in paths:
+            above = path.rpartition("/")[0]
+            while above:
+                if above in paths:
+                    raise _refused(f"{above!r} is a file and a folder at once.")
+                above = above.rpartition("/")[0]
+
+    def under_way(self, who: Principal, target: Target) -> bool:
         self._may(who, target)
+        return self._find(target) is not None
+
+    def files(self, who: Principal, target: Target) -> Sequence[Listed]:
+        """All of the one under way. Raises StateError: none is."""
+        upload = self._needed(who, target)
+        parts = self._parts(upload)
         with self._ground.catalog.read() as tx:
-            return tx.uploads.find(target_id=target.id)
+            listed = tx.uploads.get(upload.id).files
+        return [
+            Listed(each["path"], each["name"], _path(each["path"], each["name"]) in parts)
+            for each in listed
+        ]
+
+    # --- files as they come -----------------------------------------------------------------------
 
     def receive(
         self, who: Principal, target: Target, folder: str, name: str, *, size: int | None = None
@@ -80,110 +154,208 @@ class Uploads:
             InvalidError: that file is not in its list.
             RecordExistsError: that file is there already.
         """
-        found = _entry(self._needed(who, target), folder, name)
-        if found["uploaded"]:
-            raise RecordExistsError("That file is uploaded already")
+        upload = self._needed(who, target)
+        path = _path(folder, name)
+        if path not in self._paths_of(upload):
+            raise InvalidError("That file is not in the upload's list")
+        home = self._parts_target()
+        if self._among(home, upload, _BACKUP.name == _part_name(upload, path)):
+            raise _there_already()
         arriving = self._backups.receive(
-            SERVER, self._parts_target(), _path(folder, name), size=size, facts={PART: True}
+            SERVER, home, _part_name(upload, path), size=size, facts={PART: True, _OF: upload.key}
         )
-        return ArrivingPart(arriving, lambda part: self._arrived(target, folder, name, part))
+        return ArrivingPart(arriving, lambda part: self._arrived(upload, part))
 
-    def _arrived(self, target: Target, folder: str, name: str, part: Backup) -> None:
-        """Writes down that a file is there; where it was meanwhile, the second is dropped."""
+    def _arrived(self, upload: _UnderWay, part: Backup) -> None:
+        """What came for an upload that has ended, or came twice, is dropped."""
+        now = self._ground.now()
         with self._ground.catalog.write() as tx:
-            upload = tx.uploads.find(target_id=target.id)
-            entry = _entry(upload, folder, name) if upload else None
-            taken = entry is not None and not entry["uploaded"]
-            if upload is not None and entry is not None and taken:
-                entry |= {"uploaded": True, "part": part.uid}
-                tx.uploads.change(upload.id, files=upload.files, touched=self._ground.now())
-        if not taken:
-            self._backups.drop(part)
-            raise StateError("the upload has ended, or that file came twice")
+            goes_on = _light(tx, _ROW.id == upload.id, _ROW.created == upload.created) is not None
+            same = tx.backups.all(target_id=part.target_id, name=part.name, state=BackupState.PART)
+            first = min((each.id for each in same), default=part.id)
+            if goes_on and first == part.id and upload.touched + _MINUTE < now:
+                tx.uploads.change(upload.id, touched=now)
+        if goes_on and first == part.id:
+            return
+        self._backups.drop([part])
+        if goes_on:
+            raise _there_already()
+        raise StateError("the upload has ended meanwhile", remedy=_ENDED)
+
+    # --- the end ----------------------------------------------------------------------------------
 
     def finish(self, who: Principal, target: Target) -> Backup:
         """Makes one backup of all that has arrived.
 
         Raises:
-            StateError: none is under way, or files are missing.
+            StateError: none is under way, it is being finished, or files are missing.
         """
         upload = self._needed(who, target)
-        missing = sum(not each["uploaded"] for each in upload.files)
-        if missing:
-            raise StateError(f"{missing} files are not uploaded yet")
-        tree = self._backups.receive_tree(who, target, target.name, manual=upload.manual)
+        with self._alone(upload):
+            with self._ground.catalog.write() as tx:
+                tx.uploads.change(upload.id, touched=self._ground.now())
+            made = self._made_before(target, upload)
+            if made is None:
+                made = self._put_together(who, target, upload)
+            self._end(upload)
+        _log.info("upload.end", subject=f"target {target.uid}", backup=made.uid, actor=who.name)
+        return made
+
+    @contextmanager
+    def _alone(self, upload: _UnderWay) -> Iterator[None]:
+        """Impatient clients ask twice."""
+        with self._guard:
+            if upload.id in self._finishing:
+                raise StateError(
+                    "the upload is being finished", remedy="Nothing was changed. Wait for it."
+                )
+            self._finishing.add(upload.id)
         try:
-            parts = [self._put(tree, each) for each in upload.files]
+            yield
+        finally:
+            with self._guard:
+                self._finishing.discard(upload.id)
+
+    def _made_before(self, target: Target, upload: _UnderWay) -> Backup | None:
+        """The backup that was made of it before a crash kept it from being ended."""
+        since = [_BACKUP.received >= upload.created]
+        for each in self._backups.list(SERVER, target, conditions=since):
+            if each.facts.get(_OF) == upload.key:
+                return each
+        return None
+
+    def _put_together(self, who: Principal, target: Target, upload: _UnderWay) -> Backup:
+        parts = self._parts(upload)
+        missing = len(self._paths_of(upload) - parts.keys())
+        if missing:
+            raise StateError(
+                f"{missing} files are not uploaded yet",
+                remedy="What came is safe. Upload the rest, then finish again.",
+            )
+        tree = self._backups.receive_tree(
+            who, target, target.name, manual=upload.manual, facts={_OF: upload.key}
+        )
+        try:
+            for path, part in parts.items():
+                self._put(tree, path, part)
         except BaseException:
             tree.abandon()
             raise
-        made = tree.finish().result()
-        with self._ground.catalog.write() as tx:
-            tx.uploads.remove(id=upload.id)
-        for part in parts:
-            self._backups.drop(part)
-        return made
+        return tree.finish().result()
 
-    def _put(self, tree: ArrivingTree, entry: Json) -> Backup:
-        with self._ground.catalog.read() as tx:
-            part = tx.backups.find(uid=entry["part"])
-        if part is None:
-            raise StateError(f"{entry['name']} is not there any more; upload it again")
-        path = _path(entry["path"], entry["name"])
+    def _put(self, tree: ArrivingTree, path: str, part: Backup) -> None:
         file = tree.incoming.file(path.encode("utf-8", "surrogateescape"))
         for piece in self._backups.open(SERVER, part).pieces():
             file.write(piece)
         file.end()
-        return part
 
     def terminate(self, who: Principal, target: Target) -> None:
         """Forgets it and what has arrived of it. Raises StateError where none is under way."""
         upload = self._needed(who, target)
+        self._end(upload)
+        _log.info("upload.terminate", subject=f"target {target.uid}", actor=who.name)
+
+    def _end(self, upload: _UnderWay) -> None:
+        """Its row first: what arrives from now on is dropped by whoever brings it."""
         with self._ground.catalog.write() as tx:
-            tx.uploads.remove(id=upload.id)
-        for entry in upload.files:
-            with self._ground.catalog.read() as tx:
-                part = tx.backups.find(uid=entry.get("part", ""))
-            if part is not None:
-                self._backups.drop(part)
+            tx.uploads.remove(_ROW.id == upload.id, _ROW.created == upload.created)
+        self._backups.drop(list(self._parts(upload).values()))
+        with self._guard:
+            self._paths.pop(upload.key, None)
 
     def sweep(self, before: int) -> int:
         """Forgets uploads that nobody went on with since then, and parts that belong to none; how
         many uploads.
         """
         with self._ground.catalog.read() as tx:
-            stale = [
-                (each, tx.targets.get(each.target_id))
-                for each in tx.uploads.all(tables.upload.c.touched < before)
-            ]
-        for _, target in stale:
-            self.terminate(SERVER, target)
-        with self._ground.catalog.read() as tx:
-            living = {entry.get("part") for each in tx.uploads.all() for entry in each.files}
-            old = tx.backups.all(tables.backup.c.received < before, state=BackupState.PART)
-        for part in old:
-            if part.uid not in living:
-                self._backups.drop(part)
+            columns = (_ROW.id, _ROW.created, _ROW.touched, _ROW.manual)
+            rows = tx.connection.execute(select(*columns)).all()
+            old = tx.backups.all(_BACKUP.received < before, state=BackupState.PART)
+        uploads = [_UnderWay(*row) for row in rows]
+        stale = [each for each in uploads if self._last_touched(each) < before]
+        for upload in stale:
+            self._end(upload)
+            _log.info("upload.stale", subject=f"upload {upload.key}")
+        living = {each.key for each in uploads}
+        self._backups.drop([part for part in old if part.facts.get(_OF) not in living])
         return len(stale)
 
-    def _needed(self, who: Principal, target: Target) -> Upload:
-        found = self.get(who, target)
+    def _last_touched(self, upload: _UnderWay) -> int:
+        """To a minute; by the parts, as whoever wrote them may have died before it could say so."""
+        return max([upload.touched, *(part.received for part in self._parts(upload).values())])
+
+    # --- what is there ----------------------------------------------------------------------------
+
+    def _needed(self, who: Principal, target: Target) -> _UnderWay:
+        self._may(who, target)
+        found = self._find(target)
         if found is None:
-            raise StateError("No upload is under way")
+            raise StateError(
+                "No upload is under way", remedy="Nothing was changed. Begin one first."
+            )
         return found
+
+    def _find(self, target: Target) -> _UnderWay | None:
+        with self._ground.catalog.read() as tx:
+            return _light(tx, _ROW.target_id == target.id)
+
+    def _paths_of(self, upload: _UnderWay) -> frozenset[str]:
+        """Of all files that are to come; read once, as there may be many."""
+        with self._guard:
+            known = self._paths.get(upload.key)
+        if known is not None:
+            return known
+        with self._ground.catalog.read() as tx:
+            row = tx.uploads.find(id=upload.id, created=upload.created)
+        listed = row.files if row else []
+        known = frozenset(_path(each["path"], each["name"]) for each in listed)
+        with self._guard:
+            self._paths[upload.key] = known
+            while len(self._paths) > _REMEMBERED:
+                self._paths.popitem(last=False)
+        return known
+
+    def _parts(self, upload: _UnderWay) -> Mapping[str, Backup]:
+        """What has arrived, by path; the first of each counts."""
+        begin = _part_name(upload, "")
+        found = self._among(None, upload, _BACKUP.name.startswith(begin, autoescape=True))
+        return {each.name.removeprefix(begin): each for each in reversed(found)}
+
+    def _among(
+        self, home: Target | None, upload: _UnderWay, *conditions: ColumnElement[bool]
+    ) -> Sequence[Backup]:
+        """Parts of it by number. They may lie in several pools, if the first one has changed."""
+        with self._ground.catalog.read() as tx:
+            homes = [home.id] if home else [each.id for each in _homes(tx)]
+            found = tx.backups.all(
+                *conditions, _BACKUP.target_id.in_(homes), state=BackupState.PART
+            )
+        return [each for each in found if each.facts.get(_OF) == upload.key]
 
     def _may(self, who: Principal, target: Target) -> None:
         self._ground.allow(
             who, Verb.BACKUP_CREATE, f"target {target.uid}", target=target.id, pool=target.pool_id
         )
         if target.shape is Shape.SINGLE:
-            raise InvalidError("Cannot upload several files to a single file target")
+            raise InvalidError(
+                "Cannot begin sequential upload on single-file target",
+                remedy="Nothing was changed. Upload the one file, or make a multi-file target.",
+            )
 
     def _parts_target(self) -> Target:
         """Where parts are: a target that no face shows."""
         pool = self._pools.default()
+        with self._ground.catalog.read() as tx:
+            found = [each for each in _homes(tx) if each.pool_id == pool.id]
+        if found:
+            return found[0]
         with self._ground.catalog.write() as tx:
-            return _find_or_add(tx, pool.id, self._ground.now())
+            known = [each for each in _homes(tx) if each.pool_id == pool.id]
+            home = Target(
+                uid=new_uid(), name=_PARTS, face=Face.HOLDFAST, pool_id=pool.id,
+                created=self._ground.now(),
+            )  # fmt: skip
+            return known[0] if known else tx.targets.add(home)
 
 
 class ArrivingPart:
@@ -212,19 +384,30 @@ class ArrivingPart:
         return done
 
 
-def _find_or_add(tx: Transaction, pool_id: int, now: int) -> Target:
-    found = tx.targets.find(name=_PARTS, face=Face.HOLDFAST, pool_id=pool_id)
-    return found or tx.targets.add(
-        Target(uid=new_uid(), name=_PARTS, face=Face.HOLDFAST, pool_id=pool_id, created=now)
+def _homes(tx: Transaction) -> Sequence[Target]:
+    return tx.targets.all(name=_PARTS, face=Face.HOLDFAST)
+
+
+def _light(tx: Transaction, *conditions: ColumnElement[bool]) -> _UnderWay | None:
+    columns = (_ROW.id, _ROW.created, _ROW.touched, _ROW.manual)
+    row = tx.connection.execute(select(*columns).where(*conditions)).first()
+    return None if row is None else _UnderWay(*row)
+
+
+def _part_name(upload: _UnderWay, path: str) -> str:
+    return f"{upload.key}/{path}"
+
+
+def _there_already() -> RecordExistsError:
+    return RecordExistsError(
+        "That file is uploaded already", remedy="Nothing was changed. Go on with the next."
     )
 
 
-def _entry(upload: Upload, folder: str, name: str) -> Json:
-    wanted = _path(folder, name)
-    for each in upload.files:
-        if _path(each["path"], each["name"]) == wanted:
-            return each
-    raise InvalidError("That file is not in the upload's list")
+def _refused(why: str) -> InvalidError:
+    return InvalidError(
+        "File list validation failed", remedy=f"Nothing was kept: {why} Send another list."
+    )
 
 
 def _path(folder: str, name: str) -> str:
@@ -232,11 +415,10 @@ def _path(folder: str, name: str) -> str:
     parts = [part for part in folder.replace("\\", "/").split("/") if part]
     if (
         not name
-        or name in {".", ".."}
         or "/" in name
-        or "\\" in name
-        or any(part in {".", ".."} for part in parts)
+        or any(part in {".", ".."} for part in (*parts, name))
+        or any(len(part.encode("utf-8", "surrogateescape")) > _LONGEST for part in (*parts, name))
         or _CONTROL.search(folder + name)
     ):
-        raise InvalidError("File list validation failed")
+        raise _refused(f"{name[:80]!r} in {folder[:80]!r} is no file below the top.")
     return "/".join([*parts, name])

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from holdfast.core.errors import ArchiveRefusedError
-from holdfast.repo.saving.intake_inflate import Compression, Inflated
+from holdfast.repo.saving.intake_inflate import FREE, Compression, Inflated
 from holdfast.repo.saving.intake_members import Kind, Member, MemberReader
 from holdfast.repo.saving.intake_tar import BLOCK, is_tar_header, tar_members
 from holdfast.repo.saving.intake_zip import zip_members
@@ -64,7 +64,8 @@ class Limits:
     """Bytes of content of all its files together."""
     entries: int = 1_000_000
     ratio: int = 100
-    """Times that it may inflate, beyond the first 64 KiB."""
+    """Times that it may inflate, beyond `free` bytes."""
+    free: int = FREE
     links: bool = True
     """Whether symbolic links are taken; False refuses the archive that has one."""
 
@@ -76,6 +77,8 @@ class Received:
     files: int
     size: int
     """bytes of content"""
+    tops: frozenset[bytes]
+    """the names that have no folder above them"""
 
 
 def sniff(beginning: bytes) -> Packing | None:
@@ -114,11 +117,19 @@ def receive(source: BinaryIO, session: TreeSession, limits: Limits) -> Received:
                 remedy="Nothing was kept. Send a tar, or keep the zip as a file.",
             )
         start = source.tell() - len(beginning)
-        members = zip_members(source, start, limits.entries, limits.total, limits.ratio)
+        members = zip_members(
+            source,
+            start,
+            max_entries=limits.entries,
+            max_total=limits.total,
+            ratio=limits.ratio,
+            free=limits.free,
+        )
     else:
         stream: io.RawIOBase = _Prefixed(beginning, source)
         if packing in _COMPRESSIONS:
-            stream = Inflated(stream, _COMPRESSIONS[packing], ratio=limits.ratio)
+            compression = _COMPRESSIONS[packing]
+            stream = Inflated(stream, compression, ratio=limits.ratio, free=limits.free)
         members = tar_members(io.BufferedReader(stream, _PIECE))
     return _take(members, packing, session, limits)
 
@@ -163,9 +174,11 @@ def _take(
     limits: Limits,
 ) -> Received:
     entries = files = size = 0
+    tops = set()
     for member, content in members:
         entries += 1
         size += member.size
+        tops.add(member.path.partition(b"/")[0])
         if entries > limits.entries:
             raise ArchiveRefusedError(f"the archive holds more than {limits.entries} entries")
         if size > limits.total:
@@ -184,4 +197,4 @@ def _take(
         else:
             files += 1
             session.copy(member.path, member.target)
-    return Received(packing, entries, files, size)
+    return Received(packing, entries, files, size, frozenset(tops))

@@ -14,7 +14,7 @@ import zstandard
 from holdfast.core.errors import ArchiveRefusedError
 
 FREE = 64 << 10
-"""Bytes that any stream may inflate to."""
+"""Bytes that any stream may inflate to, where nobody says otherwise."""
 _STEP = 32 << 10
 _FIRST_FEED, _MOST_FEED = 256, 64 << 10
 _MEMORY = 256 << 20
@@ -109,15 +109,18 @@ class Inflated(io.RawIOBase):
     """The content of a compressed stream, all its members one after the other.
 
     Raises:
-        ArchiveRefusedError: it is damaged or cut short, or more than FREE bytes came out, and more
-        than `ratio` times what went in.
+        ArchiveRefusedError: it is damaged or cut short, or more than `free` bytes came out, and
+        more than `ratio` times what went in.
     """
 
-    def __init__(self, source: io.RawIOBase, compression: Compression, *, ratio: int) -> None:
+    def __init__(
+        self, source: io.RawIOBase, compression: Compression, *, ratio: int, free: int = FREE
+    ) -> None:
         super().__init__()
         self._source = source
         self._compression = compression
         self._ratio = ratio
+        self._free = free
         self._decoder = _decoder(compression)
         self._given = self._got = 0
         self._leftover = b""
@@ -132,7 +135,7 @@ class Inflated(io.RawIOBase):
             piece = self._next(min(len(room), _STEP))
             if piece:
                 self._got += len(piece)
-                if self._got > FREE and self._got > self._ratio * self._given:
+                if self._got > self._free and self._got > self._ratio * self._given:
                     raise ArchiveRefusedError(
                         f"the archive inflates to more than {self._ratio} times its size"
                     )

@@ -232,6 +232,8 @@ def _member(header: _Header) -> Member | None:
     name, kind, size, mode, mtime, target = header
     if kind == _LABEL:
         return None
+    if kind == _DIRECTORY and not name.strip(b"/"):
+        return None  # the top itself, as Python's tarfile writes it for an empty name
     path = safe_path(name)
     if kind == _DIRECTORY:
         return Member(path, Kind.DIRECTORY, 0, mode, mtime) if path else None

@@ -14,7 +14,6 @@ from calendar import timegm
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from holdfast.core.errors import ArchiveRefusedError
-from holdfast.repo.saving.intake_inflate import FREE
 from holdfast.repo.saving.intake_members import Kind, Member, MemberReader, safe_path, shown
 
 if TYPE_CHECKING:
@@ -60,9 +59,10 @@ class _Line(NamedTuple):
 
 
 def zip_members(
-    source: BinaryIO, start: int, max_entries: int, max_total: int, ratio: int
+    source: BinaryIO, start: int, *, max_entries: int, max_total: int, ratio: int, free: int
 ) -> Iterator[tuple[Member, MemberReader]]:
-    """Each member with its content, which must be read before the next member is asked for.
+    """Each member with its content, which must be read before the next member is asked for. It may
+    inflate to `free` bytes, and beyond that to `ratio` times what it has.
 
     Raises:
         ArchiveRefusedError: damaged, larger than allowed, or holding what may not be.
@@ -70,7 +70,7 @@ def zip_members(
     directory = _find_list(source, start)
     if directory.entries > max_entries:
         raise ArchiveRefusedError(f"the archive holds more than {max_entries} entries")
-    offsets = _check(source, directory, max_total, ratio)
+    offsets = _check(source, directory, max_total, ratio, free)
     for line in _lines(source, directory):
         member = _member(line)
         if member is None:
@@ -219,7 +219,7 @@ def _dos_time(date: int, time: int) -> int:
 # --- checking -------------------------------------------------------------------------------------
 
 
-def _check(source: BinaryIO, directory: _List, max_total: int, ratio: int) -> array[int]:
+def _check(source: BinaryIO, directory: _List, max_total: int, ratio: int, free: int) -> array[int]:
     """Where members begin, sorted, once nothing of what the list says is to be refused."""
     spans: list[tuple[int, int]] = []
     total = packed = 0
@@ -229,13 +229,13 @@ def _check(source: BinaryIO, directory: _List, max_total: int, ratio: int) -> ar
         packed += line.packed
         if total > max_total:
             raise ArchiveRefusedError(f"the archive holds more than {max_total} bytes")
-        if line.size > max(ratio * line.packed, FREE):
+        if line.size > max(ratio * line.packed, free):
             raise ArchiveRefusedError(
                 f"{shown(line.name)} inflates to more than {ratio} times its size"
             )
         least = _LOCAL.size + len(line.name) + line.packed
         spans.append((line.offset, line.offset + least))
-    if total > max(ratio * packed, FREE):
+    if total > max(ratio * packed, free):
         raise ArchiveRefusedError(f"the archive inflates to more than {ratio} times its size")
     spans.sort()
     ends = directory.shift

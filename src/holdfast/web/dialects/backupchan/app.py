@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -12,7 +13,9 @@ from holdfast.core.access import Verb
 from holdfast.core.errors import (
     HoldfastError,
     InvalidError,
+    NoRepositoryError,
     NotSignedInError,
+    ObjectNotFoundError,
     RecordExistsError,
     RecordNotFoundError,
     StateError,
@@ -126,7 +129,10 @@ class Backupchan:
         )
 
     def _target(self, request: Request, who: Principal) -> Target:
-        return self._service.targets.get(who, request.path_params["id"], face=Face.BACKUPCHAN)
+        return self._service.targets.get(who, _id(request), face=Face.BACKUPCHAN)
+
+    def _backup(self, request: Request, who: Principal) -> Backup:
+        return self._service.backups.get(who, _id(request), face=Face.BACKUPCHAN)
 
     # --- targets ----------------------------------------------------------------------------------
 
@@ -225,7 +231,7 @@ class Backupchan:
 
     async def download(self, request: Request, who: Principal) -> Response:
         def open_() -> Response:
-            backup = self._service.backups.get(who, request.path_params["id"])
+            backup = self._backup(request, who)
             target = self._service.targets.get(who, backup.target_id)
             name = self._service.backups.file_name(backup, target)
             if target.shape is Shape.SINGLE:
@@ -242,23 +248,29 @@ class Backupchan:
     async def delete_backup(self, request: Request, who: Principal) -> Response:
         files = parsing.flag(await parsing.body(request), "delete_files")
         backups = self._service.backups
-        await threads.run(
-            lambda: backups.delete(who, backups.get(who, request.path_params["id"]), files=files)
-        )
+        await threads.run(lambda: backups.delete(who, self._backup(request, who), files=files))
         return answer()
 
     async def recycle_backup(self, request: Request, who: Principal) -> Response:
         recycled = parsing.flag(await parsing.body(request), "is_recycled")
         backups = self._service.backups
         act = backups.recycle if recycled else backups.bring_back
-        await threads.run(lambda: act(who, backups.get(who, request.path_params["id"])))
+        await threads.run(lambda: act(who, self._backup(request, who)))
         return answer()
+
+    def _recycled(self, who: Principal) -> Sequence[Backup]:
+        return self._service.backups.list(who, face=Face.BACKUPCHAN, states=[BackupState.RECYCLED])
 
     async def list_bin(self, _request: Request, who: Principal) -> Response:
         def look() -> list[dict[str, Any]]:
-            found = self._service.backups.list(who, states=[BackupState.RECYCLED])
-            uids = {each.id: each.uid for each in self._service.targets.list(who)}
-            return [rendering.backup(each, uids[each.target_id]) for each in found]
+            found = self._recycled(who)
+            targets = self._service.targets.list(who, face=Face.BACKUPCHAN)
+            uids = {each.id: each.uid for each in targets}
+            return [
+                rendering.backup(each, uids[each.target_id])
+                for each in found
+                if each.target_id in uids  # made a moment later
+            ]
 
         return answer({"backups": await threads.run(look)})
 
@@ -266,8 +278,7 @@ class Backupchan:
         files = parsing.flag(await parsing.body(request), "delete_files")
 
         def clear() -> Sequence[Backup]:
-            found = self._service.backups.list(who, states=[BackupState.RECYCLED])
-            return self._service.backups.delete_all(who, found, files=files)
+            return self._service.backups.delete_all(who, self._recycled(who), files=files)
 
         return _told_of_held(await threads.run(clear))
 
@@ -297,17 +308,18 @@ class Backupchan:
 
     async def log(self, request: Request, who: Principal) -> Response:
         tail = parsing.number(request.query_params, "tail", 0)
-        return answer({"log": await threads.run(self._service.log_tail, who, tail)})
+        lines = await threads.run(self._service.log_tail, who, tail)
+        return answer({"log": await threads.run(rendering.log, lines)})
 
     async def stats(self, _request: Request, who: Principal) -> Response:
         def look() -> dict[str, Any]:
-            totals = self._service.backups.totals(who)
+            totals = self._service.backups.totals(who, face=Face.BACKUPCHAN)
             return {
                 "program_version": f"2.9 (Holdfast {__version__})",
-                "total_target_size": totals.size,
+                "total_target_size": totals.size + totals.recycled_size,
                 "total_recycle_bin_size": totals.recycled_size,
                 "total_targets": self._service.targets.count(who, face=Face.BACKUPCHAN),
-                "total_backups": totals.backups,
+                "total_backups": totals.backups + totals.recycled,
                 "total_recycled_backups": totals.recycled,
             }
 
@@ -316,28 +328,21 @@ class Backupchan:
     # --- sequential uploads -----------------------------------------------------------------------
 
     async def seq_begin(self, request: Request, who: Principal) -> Response:
-        parsed = await parsing.body(request)
-        manual = parsing.flag(parsed, "manual")
+        target = await threads.run(self._target, request, who)
+        if target.shape is Shape.SINGLE:
+            raise InvalidError("Cannot begin sequential upload on single-file target")
+        parsed = await parsing.body(request, limit=parsing.LARGEST_LIST)
         files = parsing.files(parsed)
-
-        def begin() -> None:
-            target = self._target(request, who)
-            if target.shape is Shape.SINGLE:
-                raise InvalidError("Cannot upload several files to a single file target")
-            if self._service.uploads.get(who, target) is not None:
-                raise InvalidError("Target busy")  # clients look for these words
-            self._service.uploads.begin(who, target, files, manual=manual)
-
-        await threads.run(begin)
+        manual = parsing.flag(parsed, "manual")
+        await threads.run(self._service.uploads.begin, who, target, files, manual=manual)
         return answer()
 
     async def seq_check(self, request: Request, who: Principal) -> Response:
         def look() -> list[dict[str, Any]]:
-            found = self._service.uploads.get(who, self._target(request, who))
-            if found is None:
-                raise InvalidError("No upload is under way")
+            found = self._service.uploads.files(who, self._target(request, who))
             return [
-                {name: each[name] for name in ("path", "name", "uploaded")} for each in found.files
+                {"path": each.folder, "name": each.name, "uploaded": each.uploaded}
+                for each in found
             ]
 
         return answer({"file_list": await threads.run(look)})
@@ -350,12 +355,12 @@ class Backupchan:
     async def seq_finish(self, request: Request, who: Principal) -> Response:
         def finish() -> None:
             target = self._target(request, who)
-            if self._service.uploads.get(who, target) is None:
+            if not self._service.uploads.under_way(who, target):
                 raise InvalidError("No upload is under way")
             try:
                 self._service.uploads.finish(who, target)
-            except StateError as error:
-                raise RecordExistsError(error.message) from error  # 409, as the clients expect
+            except StateError as error:  # 409, as the clients expect
+                raise RecordExistsError(error.message, remedy=error.advice) from error
 
         await threads.run(finish)
         return answer()
@@ -363,6 +368,14 @@ class Backupchan:
     async def seq_terminate(self, request: Request, who: Principal) -> Response:
         await threads.run(lambda: self._service.uploads.terminate(who, self._target(request, who)))
         return answer()
+
+
+def _id(request: Request) -> str:
+    """What a path names. A NUL, which no database takes, is in no id and no alias."""
+    text: str = request.path_params["id"]
+    if "\0" in text:
+        raise RecordNotFoundError("there is nothing of that name")
+    return text
 
 
 def _refusal(error: HoldfastError) -> Response:
@@ -374,6 +387,8 @@ def _refusal(error: HoldfastError) -> Response:
         message = "Unauthorized"
     elif isinstance(error, StateError):
         status = 400  # recycling what is recycled
+    elif isinstance(error, ObjectNotFoundError | NoRepositoryError):
+        status = 503  # the backup is known: its disk is not there
     headers = {"Retry-After": "5"} if status in {429, 503} else {}
     values: dict[str, Any] = {"message": message}
     if error.advice:
@@ -387,6 +402,8 @@ def _told_of_held(held: Sequence[Backup]) -> Response:
 
 
 def _attachment(name: str) -> str:
-    """Nothing may follow the name: the client library takes all the rest of the header for it."""
-    safe = name.replace("\\", "_").replace('"', "_")
+    """Nothing may follow the name: the client library takes all the rest of the header for it, and
+    puts it behind a folder's as it is.
+    """
+    safe = re.sub(r'[\x00-\x1f\x7f"/\\]', "_", name)
     return f'attachment; filename="{safe}"'.encode().decode("latin-1")

@@ -25,15 +25,21 @@ _REQUIRED = (
     "name", "recycle_criteria", "recycle_value", "recycle_action", "location", "name_template",
 )  # fmt: skip
 _LARGEST = (1 << 63) - 1
+_LARGEST_BODY = 1 << 20
+LARGEST_LIST = 64 << 20
+"""Bytes of a list of files."""
+_LARGEST_NUMBER = 1 << 40
+"""In a query: beyond it there are neither pages nor lines."""
+_DIGITS = 20
 _TRUE, _FALSE = {"1", "true", "on", "yes"}, {"0", "false", "off", "no"}
 
 
-async def body(request: Request) -> dict[str, Any]:
+async def body(request: Request, *, limit: int = _LARGEST_BODY) -> dict[str, Any]:
     """Raises InvalidError: no JSON object."""
-    raw = await receiving.whole(request)
+    raw = await receiving.whole(request, limit=limit)
     try:
         parsed = msgspec.json.decode(raw) if raw else {}
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidError(f"the body is not JSON: {error}") from error
     if not isinstance(parsed, dict):
         raise InvalidError("the body must be a JSON object")
@@ -59,9 +65,9 @@ def number(params: QueryParams, name: str, default: int, *, least: int = 0) -> i
     text = params.get(name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit()) or int(text) < least or int(text) > _LARGEST:
+    if not (text.isascii() and text.isdigit()) or int(text[:_DIGITS]) < least:
         raise InvalidError(f"Parameter '{name}' must be a number from {least} on")
-    return int(text)
+    return min(int(text[:_DIGITS]), _LARGEST_NUMBER)
 
 
 def draft(parsed: dict[str, Any], *, before: Target | None = None) -> Draft:
@@ -98,19 +104,22 @@ def draft(parsed: dict[str, Any], *, before: Target | None = None) -> Draft:
 
 
 def search(params: QueryParams) -> Filter:
-    """Raises InvalidError where nothing to look for is given."""
+    """What is empty is not looked for: the command line sends some that way. Raises InvalidError
+    where nothing is left.
+    """
+    given = {name: text for name, text in params.items() if text}
     found = Filter(
-        name=params.get("name"),
-        location=params.get("location"),
-        name_template=params.get("name_template"),
-        alias=params.get("alias"),
-        shape=_chosen(params, "type", Shape),
-        criteria=_chosen(params, "recycle_criteria", Criteria),
-        action=_chosen(params, "recycle_action", Action),
+        name=given.get("name"),
+        location=given.get("location"),
+        name_template=given.get("name_template"),
+        alias=given.get("alias"),
+        shape=_chosen(given, "type", Shape),
+        criteria=_chosen(given, "recycle_criteria", Criteria),
+        action=_chosen(given, "recycle_action", Action),
         deduplicate=(
-            flag_of_text(params["deduplicate"], "deduplicate") if "deduplicate" in params else None
+            flag_of_text(given["deduplicate"], "deduplicate") if "deduplicate" in given else None
         ),
-        tags=params.get("tags", "").split(),
+        tags=given.get("tags", "").split(),
     )
     if found == Filter(tags=[]):
         raise InvalidError("Give at least one thing to look for")
@@ -177,5 +186,5 @@ def _choice(parsed: dict[str, Any], name: str, kind: type[E]) -> E:
         raise InvalidError(f"Parameter '{name}' must be one of {known}") from None
 
 
-def _chosen(params: QueryParams, name: str, kind: type[E]) -> E | None:
-    return _choice(dict(params), name, kind) if name in params else None
+def _chosen(given: dict[str, str], name: str, kind: type[E]) -> E | None:
+    return _choice(given, name, kind) if name in given else None

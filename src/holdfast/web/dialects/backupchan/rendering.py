@@ -98,3 +98,24 @@ def scheduled(name: str, plan: Plan) -> dict[str, Any]:
         "interval": plan.every,
         "next_run": (plan.next_at or 0) / _SECOND,
     }
+
+
+def log(lines: str) -> str:
+    """The server's log as the original wrote its own: `[time] [module] [LEVEL]: what happened`."""
+    return "".join(f"{_log_line(line)}\n" for line in lines.splitlines())
+
+
+def _log_line(line: str) -> str:
+    try:
+        said = msgspec.json.decode(line, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return line
+    moment = str(said.pop("timestamp", "")).replace("T", " ").removesuffix("Z")
+    module, level = said.pop("logger", "holdfast"), str(said.pop("level", "info")).upper()
+    what = [str(said.pop("event", "")), str(said.pop("subject", ""))]
+    trace = said.pop("exception", "")
+    detail = said.pop("detail", {})
+    what += [f"{name}={value}" for name, value in {**said, **detail}.items()]
+    # Names are what people chose: nobody writes a line of the log with one.
+    told = " ".join(filter(None, what)).replace("\r", "\\r").replace("\n", "\\n")
+    return f"[{moment}] [{module}] [{level}]: {told}" + (f"\n{trace}" if trace else "")

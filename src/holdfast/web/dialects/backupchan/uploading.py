@@ -65,7 +65,7 @@ async def take_part(service: Service, request: Request, who: Principal, target: 
                 case forms.Field(name=name, value=value):
                     said[name] = value
                 case forms.FileBegins():
-                    for name in ("path", "name"):
+                    for name in ("name", "path"):
                         _need(name in said, f"Parameter '{name}' required, before the file")
                     _need(arriving is None, "One file at a time")
                     arriving = await threads.run(
@@ -76,7 +76,7 @@ async def take_part(service: Service, request: Request, who: Principal, target: 
                     await _room(arriving.offer(content))
                 case forms.FileEnds():
                     pass
-        _need(arriving is not None, "Parameter 'file' required")
+        _need(arriving is not None, "No file given")
         assert arriving is not None
         await asyncio.shield(asyncio.wrap_future(arriving.finish()))
     except BaseException:
@@ -106,7 +106,7 @@ class _Single:
 
     async def begin(self, filename: str, *, manual: bool) -> None:
         if self._arriving is not None:
-            raise InvalidError("This target takes a single file")
+            raise InvalidError("Cannot upload multiple files to a single-file target")
         self._arriving = await threads.run(
             self._service.backups.receive,
             self._who,
@@ -124,7 +124,7 @@ class _Single:
 
     def finish(self, *, manual: bool) -> Future[Backup]:
         if self._arriving is None:
-            raise InvalidError("Parameter 'backup_file' required")
+            raise InvalidError("No files specified")
         self._arriving.amend(manual=manual)
         return self._arriving.finish()
 
@@ -159,7 +159,7 @@ class _Multi(_Single):
 
     def finish(self, *, manual: bool) -> Future[Backup]:
         if self._tree is None:
-            raise InvalidError("Parameter 'backup_file' required")
+            raise InvalidError("No files specified")
         self._tree.amend(manual=manual)
         return self._tree.finish()
 
