@@ -50,7 +50,7 @@ class Transaction:
         return rows is not None and not rows.written.isdisjoint(columns)
 
     def now(self) -> int:
-        """The database's own clock, nanoseconds since 1970: leases of all nodes go by it."""
+        """The database's own clock, nanoseconds since 1970: the same for all nodes."""
         if self.connection.dialect.name == "sqlite":
             query = "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) * 1000000"
         else:
@@ -179,16 +179,20 @@ class Catalog:
         """
         if not self.embedded:
             return []
-        look = "integrity_check" if thorough else "quick_check"
         with self.read() as tx:
-            run = tx.connection.exec_driver_sql
-            said = [str(row[0]) for row in run(f"PRAGMA {look}({_MOST})")]
-            broken = [row[0] for row in run("PRAGMA foreign_key_check").fetchmany(_MOST)]
-        found = [] if said == ["ok"] else said
-        return found + [f"a row of {table} refers to nothing" for table in broken]
+            return problems_in(tx.connection.exec_driver_sql, thorough=thorough)
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def problems_in(run: Callable[[str], Any], *, thorough: bool) -> list[str]:
+    """The same of any SQLite database, given what runs a statement and gives rows."""
+    look = "integrity_check" if thorough else "quick_check"
+    said = [str(row[0]) for row in run(f"PRAGMA {look}({_MOST})").fetchall()]
+    broken = [row[0] for row in run("PRAGMA foreign_key_check").fetchmany(_MOST)]
+    found = [] if said == ["ok"] else said
+    return found + [f"a row of {table} refers to nothing" for table in broken]
 
 
 def _full(url: str) -> URL:

@@ -84,7 +84,7 @@ class HostRepository:
         self.store.put(kind, name, content)
         with self.ground.catalog.write() as tx:
             if kind is FileKind.SNAPSHOT:
-                _record_snapshot(tx, self, name)
+                record_snapshot(tx, self, name, self.ground.now())
             if kind is not FileKind.LOCK:
                 _add_stored(tx, self.record.id, len(content))
 
@@ -161,8 +161,8 @@ class Storing:
         return pool, host
 
 
-def _record_snapshot(tx: Transaction, repository: HostRepository, name: str) -> None:
-    now = repository.ground.now()
+def record_snapshot(tx: Transaction, repository: HostRepository, name: str, now: int) -> None:
+    """Its row, and that of its host's target where there is none. `now`: when it came."""
     target = _target(tx, repository, now)
     tx.backups.add(
         Backup(

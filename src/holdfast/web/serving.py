@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from holdfast.core.errors import CatalogError
+from holdfast.core.errors import CatalogError, HoldfastError
 from holdfast.service import logs
 from holdfast.service.generation import RESTART, current
 from holdfast.service.opening import (
@@ -23,6 +23,7 @@ from holdfast.service.opening import (
     open_sound_ground,
 )
 from holdfast.service.server import Service
+from holdfast.service.unrecorded import find_unrecorded
 from holdfast.web import tls
 from holdfast.web.app import Faces, listener, nothing_here
 from holdfast.web.closed import closed
@@ -95,7 +96,7 @@ def serve(folder: Path, config: Path | None, options: WebOptions) -> int:
                 main_app(service),
                 restbackup_app(service),
                 until=partial(_until_another_generation, service),
-                ready=partial(_warm_up_beside, service),
+                ready=partial(_go_on_beside, service),
             )
         )
     finally:
@@ -146,14 +147,18 @@ async def _serve(
     return RESTART if looking.done() and not looking.cancelled() else 0
 
 
-def _warm_up_beside(service: Service) -> None:
-    threading.Thread(target=_warm_up, args=(service,), name="warm-up", daemon=True).start()
+def _go_on_beside(service: Service) -> None:
+    threading.Thread(target=_go_on, args=(service,), name="start-up", daemon=True).start()
 
 
-def _warm_up(service: Service) -> None:
-    """Loads what takes long to load and is not needed to listen."""
+def _go_on(service: Service) -> None:
+    """What takes long at the start and is not needed to listen."""
     import_module("holdfast.web.form_parser")
     service.tasks.warm_up()
+    try:
+        find_unrecorded(service.ground, service.pools, service.backups)
+    except HoldfastError as error:
+        _log.warning("unrecorded backups not looked for", error=error.message)
 
 
 async def _until_another_generation(service: Service) -> None:
