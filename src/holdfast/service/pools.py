@@ -31,6 +31,7 @@ from holdfast.service.ground import new_uid
 from holdfast.service.keeping.in_custody import CustodyKeeper
 from holdfast.service.keeping.in_folder import FolderKeeper, pool_in
 from holdfast.service.keeping.in_repository import RepositoryKeeper
+from holdfast.service.keeping.naming import HOUSE
 from holdfast.service.pooling import upkeep
 from holdfast.service.pooling.places import (
     CREDENTIALS,
@@ -311,6 +312,11 @@ class Pools:
         for each in self.ground.configuration.backupchan.location_roots:
             root = Path(os.path.realpath(each))
             if real.is_relative_to(root):
+                if HOUSE in real.parts:
+                    raise InvalidError(
+                        f"{location}: the folders called {HOUSE} are the pools' own",
+                        remedy="Nothing was changed. Choose another folder.",
+                    )
                 return self._plain_pool(real, root)
             if wanted.is_relative_to(each):
                 raise InvalidError(f"{location} leads out of {each}", remedy="Nothing was changed.")

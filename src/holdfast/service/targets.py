@@ -15,6 +15,7 @@ from holdfast.core.keeping import KeepRule
 from holdfast.core.records import BackupState, Face, Shape, Target
 from holdfast.service.backups import VISIBLE
 from holdfast.service.ground import new_uid
+from holdfast.service.keeping.naming import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +34,8 @@ _LONGEST = 255
 _LONGEST_TAG = 50
 _UUID_LIKE = re.compile(r"[0-9a-fA-F-]{36}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_UNFIT = re.compile(r"[\s,\x00-\x1f\x7f]")
+"""In a tag."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,12 +272,14 @@ def _check(draft: Draft) -> None:
             wrong["name_template"] = ("no-variable", "Must contain $I or $D.")
         elif "/" in template:
             wrong["name_template"] = ("slash", "Must not contain a slash.")
+        elif not _fits_a_name(template):
+            wrong["name_template"] = ("long-name", "Gives names of more than 255 bytes.")
     if draft.alias is not None:
         if not draft.alias.strip():
             wrong["alias"] = ("blank", "Alias must not be blank.")
         elif _UUID_LIKE.fullmatch(draft.alias):
             wrong["alias"] = ("uuid", "Alias must not look like an id.")
-    if any(not tag or len(tag) > _LONGEST_TAG or re.search(r"[\s,]", tag) for tag in draft.tags):
+    if any(not tag or len(tag) > _LONGEST_TAG or _UNFIT.search(tag) for tag in draft.tags):
         wrong["tags"] = (
             "tag", f"A tag has 1 to {_LONGEST_TAG} characters and no spaces or commas.",
         )  # fmt: skip
@@ -287,6 +292,14 @@ def _check(draft: Draft) -> None:
     if wrong:
         sentence = "; ".join(f"{name}: {text}" for name, (_, text) in wrong.items())
         raise InvalidError(sentence, fields=wrong)
+
+
+def _fits_a_name(template: str) -> bool:
+    try:
+        expanded(template, uid=new_uid(), created=0, manual=True)
+    except InvalidError:
+        return False
+    return True
 
 
 def _check_free(tx: Transaction, target: Target) -> None:

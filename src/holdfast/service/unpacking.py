@@ -7,6 +7,7 @@ content alone would take documents apart that only happen to be packed: `.docx`,
 
 from __future__ import annotations
 
+import re
 import tempfile
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +20,7 @@ from holdfast.repo.saving.intake_pipe import BytePipe
 from holdfast.service.ground import new_uid
 from holdfast.service.keeping.disk import told
 from holdfast.service.keeping.flow import Flow
-from holdfast.service.keeping.naming import beside, file_name
+from holdfast.service.keeping.naming import beside, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,7 @@ _ENDINGS: Final = (
     ".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tbz", ".tar.zst",
     ".tzst",
 )  # fmt: skip
+_UNFIT: Final = re.compile(r"[\x00-\x1f\x7f/]")
 _LEAST_FREE: Final = 256 << 20
 _FREE_ELSEWHERE: Final = 64 << 30
 """Where a pool does not tell how much room it has."""
@@ -74,7 +76,7 @@ class Part:
         self, tree: IncomingTree, name: str, *, scratch: Path, limits: Limits, taken: set[bytes]
     ) -> None:
         self._tree = tree
-        self._name = file_name(name)
+        self._name = shortened(_UNFIT.sub("_", name))
         self._scratch = scratch
         self._limits = limits
         self._taken = taken

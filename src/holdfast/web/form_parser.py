@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streaming_form_data import StreamingFormDataParser
-from streaming_form_data.parser import ParseFailedException
+from streaming_form_data.parser import ParseFailedException, parse_content_boundary
 from streaming_form_data.targets import BaseTarget
 
 from holdfast.web.forms import (
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 
 class FormParser:
-    """Puts what it finds into `came`. Raises FormError where it is no form."""
+    """Puts what it finds into `came`. Raises FormError where it is no form. `end`: what a whole one
+    ends with.
+    """
 
     def __init__(
         self,
@@ -34,8 +36,9 @@ class FormParser:
         came: deque[Event],
     ) -> None:
         try:
-            self._parser = StreamingFormDataParser(headers=dict(headers))
-        except ParseFailedException as error:
+            self.end = b"--" + parse_content_boundary(headers) + b"--"
+            self._parser = StreamingFormDataParser(headers=headers)
+        except (ParseFailedException, UnicodeError) as error:
             raise FormError(f"the form cannot be read: {error}") from error
         for name in {*fields, *files}:
             self._parser.register(name, _Target(name, came, is_file=name in files))
@@ -45,6 +48,8 @@ class FormParser:
             self._parser.data_received(piece)
         except ParseFailedException as error:
             raise FormError(f"the form cannot be read: {error}") from error
+        except UnicodeDecodeError as error:
+            raise FormError("the form cannot be read: a name in it is not UTF-8") from error
 
 
 class _Target(BaseTarget):  # type: ignore[misc]  # the library has no types

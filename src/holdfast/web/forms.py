@@ -73,7 +73,7 @@ async def events(
 
     came: deque[Event] = deque()
     parser = FormParser(dict(request.headers), fields, files, came)
-    last = _LastBytes()
+    last = _LastBytes(parser.end)
     async for piece in receiving.pieces(request, idle=idle, limit=limit):
         last.add(piece)
         parser.feed(piece)
@@ -84,13 +84,15 @@ async def events(
 
 
 class _LastBytes:
-    """A whole form ends with its boundary and two dashes."""
+    """A whole form ends with `end`, and maybe a new line."""
 
-    def __init__(self) -> None:
+    def __init__(self, end: bytes) -> None:
+        self._end = end
+        self._most = len(end) + 8
         self._tail = b""
 
     def add(self, piece: bytes) -> None:
-        self._tail = (self._tail + piece[-8:])[-8:]
+        self._tail = (self._tail + piece[-self._most :])[-self._most :]
 
     def ends_form(self) -> bool:
-        return self._tail.rstrip(b"\r\n").endswith(b"--")
+        return self._tail.rstrip(b"\r\n").endswith(self._end)

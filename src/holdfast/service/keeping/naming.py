@@ -50,7 +50,8 @@ def place(target: Target, *, name: str, uid: str, received: int, manual: bool) -
     if target.name_template is not None:
         file = expanded(target.name_template, uid=uid, created=received, manual=manual)
         if target.shape is Shape.SINGLE:
-            file = safe_name(file + posixpath.splitext(file_name(name))[1])
+            suffix = posixpath.splitext(file_name(name))[1]
+            file += _cut(suffix, NAME_BYTES - len(file.encode()))
         folder = target.folder
     else:
         file, folder = file_name(name), target.folder or file_name(target.name)
@@ -89,10 +90,13 @@ def file_name(name: str) -> str:
     text = re.sub(r"[\x00-\x1f\x7f/%]", lambda found: quote(found[0], safe=""), text)
     if text in {"", ".", "..", HOUSE}:
         text = "_" + text
-    return text if len(text.encode()) <= NAME_BYTES else _shortened(text)
+    return shortened(text)
 
 
-def _shortened(name: str) -> str:
+def shortened(name: str) -> str:
+    """A name of up to 255 bytes that has the beginning and, as far as can be, the extension."""
+    if len(name.encode()) <= NAME_BYTES:
+        return name
     stem, suffix = posixpath.splitext(name)
     suffix = _cut(suffix, _LONGEST_SUFFIX)
     return _cut(stem, NAME_BYTES - len(suffix.encode())) + suffix

@@ -108,6 +108,8 @@ def search(params: QueryParams) -> Filter:
     where nothing is left.
     """
     given = {name: text for name, text in params.items() if text}
+    if any("\0" in text for text in given.values()):
+        raise InvalidError("No name has control characters")
     found = Filter(
         name=given.get("name"),
         location=given.get("location"),
