@@ -8,6 +8,7 @@ import pickle
 import re
 import subprocess
 import sys
+import threading
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -167,7 +168,7 @@ def test_engine_lies_beside_the_catalog(tmp_path):
 
 
 def test_lost_engine_is_made_anew(home):
-    """Opening makes its tables, several processes at once, too."""
+    """Opening makes its tables, and what waited is promised again."""
     if not home.catalog.embedded:
         pytest.skip("a file can be deleted, a schema is part of the database")
     task = home.submit("light-note")
@@ -182,6 +183,33 @@ def test_lost_engine_is_made_anew(home):
         tx.tasks.change(task.id, created=task.created - 60 * 10**9)
     home.worker()
     home.until(lambda: home.get(task).state is TaskState.SUCCEEDED)
+
+
+def test_many_that_open_at_once_make_the_tables_once(either_home):
+    """Web processes and workers may start together, on an empty database."""
+    home = either_home
+    home.queue.close()
+    if home.catalog.embedded:
+        for file in home.folder.glob("catalog-tasks.sqlite*"):
+            file.unlink()
+    else:
+        with home.workflows.engine.begin() as connection:
+            connection.execute(text("DROP SCHEMA holdfast_tasks CASCADE"))
+    together, opened = threading.Barrier(4), []
+
+    def start():
+        together.wait()
+        opened.append(Workflows(beside(home.catalog.url)))
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(opened) == 4
+    for workflows in opened:
+        assert workflows.slots() == 4
+        workflows.close()
 
 
 def test_client_class_is_the_published_one():

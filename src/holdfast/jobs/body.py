@@ -41,8 +41,10 @@ class Run(Protocol):
     @property
     def stopping(self) -> bool:
         """True once the body should end soon: somebody paused or killed the task, or the worker
-        stops. A body that looks at it ends by raising `InterruptedByUserError`; one that does not
-        is killed after the grace time. Either way the task ends as was wanted.
+        stops. In a process of its own, its main thread meets an `InterruptedByUserError` at that
+        moment, wherever it is; a light body looks here, and raises one itself. A body that has not
+        ended after the grace time is killed, a light one waited for. Either way the task is then as
+        was wanted, unless its body came to its end.
         """
         ...
 

@@ -315,6 +315,7 @@ _SAID_ELSEWHERE = (
     "was cancelled during execution",
     "outcome was not recorded",
     "is no longer owned by this execution",
+    "Asyncio task cancelled",
 )
 """DBOS tells with a traceback what is daily life here: a task was paused, killed or taken over."""
 

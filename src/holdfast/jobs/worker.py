@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from holdfast.core.errors import DataFolderBusyError, DeposedError, StateError
+from holdfast.core.errors import CatalogError, DataFolderBusyError, DeposedError, StateError
 from holdfast.jobs import claims, leases, nodes
 from holdfast.jobs.children import Child, Terms
 from holdfast.jobs.collect import collect
@@ -266,6 +266,9 @@ class Worker:
                 try:
                     act()
                     seconds = pause()
+                except CatalogError as error:
+                    _logger.warning("%s has to wait: %s", name, error.message)
+                    seconds = self.options.beat
                 except Exception:  # the boundary of this thread, which must go on
                     _logger.exception("%s failed, and is tried again", name)
                     seconds = self.options.beat
