@@ -14,7 +14,7 @@ from types import FrameType
 
 from holdfast.core.errors import WorkerDiedError
 
-LIFELINE = "HOLDFAST_LIFELINE"
+LIFELINE = "_HOLDFAST_LIFELINE"
 """The descriptor in a child's environment that ends with its parent."""
 _FALLS = 5
 _FALL_WINDOW = 60.0

@@ -46,7 +46,7 @@ def format_size(count: float) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """ "1 pack", "2 packs"; for nouns that take an s."""
+    """Like 1 pack, 2 packs; for nouns that take an s."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
