@@ -47,7 +47,9 @@ class FormParser:
         try:
             self._parser.data_received(piece)
         except ParseFailedException as error:
-            raise FormError(f"the form cannot be read: {error}") from error
+            raise FormError(
+                "the form cannot be read: it does not keep to its boundary, or to the form of forms"
+            ) from error
         except UnicodeDecodeError as error:
             raise FormError("the form cannot be read: a name in it is not UTF-8") from error
 

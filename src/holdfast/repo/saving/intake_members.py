@@ -42,22 +42,17 @@ def shown(path: bytes) -> str:
 
 
 def safe_path(path: bytes) -> bytes:
-    """A name out of an archive as a relative path, "./" and a slash at the end left out; b"" for
-    the top itself.
+    """A name out of an archive as a relative path, without "." and doubled slashes; b"" for the top
+    itself.
 
     Raises:
         ArchiveRefusedError: it leads anywhere else, or is not what a file can be called.
     """
-    names = path.split(b"/")
-    if names and not names[-1]:
-        names.pop()
-    while names and names[0] == b".":
-        names.pop(0)
-    if not names and path:
+    relative = b"/".join(name for name in path.split(b"/") if name not in {b"", b"."})
+    if not relative and path.startswith(b"."):
         return b""
-    relative = b"/".join(names)
     try:
-        check_path(relative)
+        check_path(b"/" + relative if path.startswith(b"/") else relative)
     except NameRefusedError as error:
         raise ArchiveRefusedError(
             f"the archive holds a name that is refused: {shown(path)}"

@@ -65,6 +65,7 @@ def app(service: Service) -> ASGIApp:
 class Backupchan:
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._idle = service.ground.configuration.limits.idle
         self._routes = [
             Route(path, endpoint, methods=[method])
             for method, path, endpoint in (
@@ -100,7 +101,8 @@ class Backupchan:
             return await self._dispatch(request, who)
         except Exception as raised:  # noqa: BLE001  told, or logged and told
             error = failures.known(raised, request.url.path)
-            await receiving.drain(request)
+            if not isinstance(error, receiving.BodySlowError):
+                await receiving.drain(request, idle=self._idle)
             return _refusal(error)
 
     async def _dispatch(self, request: Request, who: Principal) -> Response:
@@ -113,7 +115,7 @@ class Backupchan:
                 return await endpoint(request, who)
             if match is Match.PARTIAL:
                 allowed |= route.methods or set()
-        await receiving.drain(request)
+        await receiving.drain(request, idle=self._idle)
         if allowed:
             headers = {"Allow": ", ".join(sorted(allowed))}
             return answer({"message": "That method is not for this address"}, 405, headers)
@@ -156,7 +158,7 @@ class Backupchan:
         return answer({"targets": list(map(rendering.target, found))})
 
     async def create_target(self, request: Request, who: Principal) -> Response:
-        draft = parsing.draft(await parsing.body(request))
+        draft = parsing.draft(await parsing.body(request, idle=self._idle))
         made = await threads.run(self._service.targets.create, who, draft)
         return answer({"id": made.uid}, 201)
 
@@ -174,7 +176,7 @@ class Backupchan:
         )
 
     async def edit_target(self, request: Request, who: Principal) -> Response:
-        parsed = await parsing.body(request)
+        parsed = await parsing.body(request, idle=self._idle)
 
         def edit() -> None:
             target = self._target(request, who)
@@ -188,7 +190,7 @@ class Backupchan:
         return answer()
 
     async def delete_target(self, request: Request, who: Principal) -> Response:
-        files = parsing.flag(await parsing.body(request), "delete_files")
+        files = parsing.flag(await parsing.body(request, idle=self._idle), "delete_files")
         await threads.run(
             lambda: self._service.targets.remove(who, self._target(request, who), files=files)
         )
@@ -203,7 +205,7 @@ class Backupchan:
     async def _delete_of(
         self, request: Request, who: Principal, states: Sequence[BackupState]
     ) -> Response:
-        files = parsing.flag(await parsing.body(request), "delete_files")
+        files = parsing.flag(await parsing.body(request, idle=self._idle), "delete_files")
 
         def delete() -> Sequence[Backup]:
             backups = self._service.backups
@@ -246,13 +248,13 @@ class Backupchan:
         return await threads.run(open_)
 
     async def delete_backup(self, request: Request, who: Principal) -> Response:
-        files = parsing.flag(await parsing.body(request), "delete_files")
+        files = parsing.flag(await parsing.body(request, idle=self._idle), "delete_files")
         backups = self._service.backups
         await threads.run(lambda: backups.delete(who, self._backup(request, who), files=files))
         return answer()
 
     async def recycle_backup(self, request: Request, who: Principal) -> Response:
-        recycled = parsing.flag(await parsing.body(request), "is_recycled")
+        recycled = parsing.flag(await parsing.body(request, idle=self._idle), "is_recycled")
         backups = self._service.backups
         act = backups.recycle if recycled else backups.bring_back
         await threads.run(lambda: act(who, self._backup(request, who)))
@@ -275,7 +277,7 @@ class Backupchan:
         return answer({"backups": await threads.run(look)})
 
     async def clear_bin(self, request: Request, who: Principal) -> Response:
-        files = parsing.flag(await parsing.body(request), "delete_files")
+        files = parsing.flag(await parsing.body(request, idle=self._idle), "delete_files")
 
         def clear() -> Sequence[Backup]:
             return self._service.backups.delete_all(who, self._recycled(who), files=files)
@@ -331,7 +333,7 @@ class Backupchan:
         target = await threads.run(self._target, request, who)
         if target.shape is Shape.SINGLE:
             raise InvalidError("Cannot begin sequential upload on single-file target")
-        parsed = await parsing.body(request, limit=parsing.LARGEST_LIST)
+        parsed = await parsing.body(request, idle=self._idle, limit=parsing.LARGEST_LIST)
         files = parsing.files(parsed)
         manual = parsing.flag(parsed, "manual")
         await threads.run(self._service.uploads.begin, who, target, files, manual=manual)

@@ -34,9 +34,9 @@ _DIGITS = 20
 _TRUE, _FALSE = {"1", "true", "on", "yes"}, {"0", "false", "off", "no"}
 
 
-async def body(request: Request, *, limit: int = _LARGEST_BODY) -> dict[str, Any]:
+async def body(request: Request, *, idle: float, limit: int = _LARGEST_BODY) -> dict[str, Any]:
     """Raises InvalidError: no JSON object."""
-    raw = await receiving.whole(request, limit=limit)
+    raw = await receiving.whole(request, limit=limit, idle=idle)
     try:
         parsed = msgspec.json.decode(raw) if raw else {}
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
