@@ -12,6 +12,7 @@ from holdfast.cli.api_options import (
     ProjectPath,
     Quiet,
     Verbose,
+    expect_many_records,
     output_of,
     project_at,
 )
@@ -83,6 +84,7 @@ def export(
     from holdfast.sources.restapi.giving.export import STDOUT, Selection, export
     from holdfast.sources.restapi.kept.archive import open_archive
 
+    expect_many_records()
     output = output_of(json=json, quiet=quiet or file == STDOUT, verbose=verbose)
     project = project_at(projectpath)
     names = tuple(name.strip() for name in (fields or "").split(",") if name.strip())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from holdfast.cli.api_log import log_of
+from holdfast.cli.api_options import expect_many_records
 from holdfast.cli.progress import Display
 from holdfast.core.errors import NoProjectError
 from holdfast.core.outcome import EXIT_CODES
@@ -83,6 +84,7 @@ def run_and_report(
     project: Project, mode: str, out: Output, *, restart: bool, allow_empty: bool, verbose: bool
 ) -> None:
     """Runs and prints; ends the command with the exit code of the outcome."""
+    expect_many_records()
     progress = Progress()
     with (
         Display(out, lines=progress.lines, status=progress.status) as display,

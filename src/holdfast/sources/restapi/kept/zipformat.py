@@ -42,6 +42,7 @@ _TIMES = 0x5455
 _MODE = 0o100600 << 16
 _UTF8 = 0x800
 _CHUNK = 1 << 20
+_AHEAD = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,23 +190,34 @@ def read_directory(archive: BinaryIO, directory: Directory) -> Iterator[tuple[Me
     Raises:
         DamagedError: a record is not one.
     """
-    at = directory.start
+    at, held = directory.start, memoryview(b"")
+
+    def taken(length: int) -> memoryview:
+        """The next bytes; read many at a time, since the caller may read elsewhere meanwhile."""
+        nonlocal at, held
+        if len(held) < length:
+            archive.seek(at)
+            held = memoryview(archive.read(max(length, _AHEAD)))
+            if len(held) < length:
+                raise damaged("the archive is shorter than its directory says")
+        at += length
+        found, held = held[:length], held[length:]
+        return found
+
     for _ in range(directory.count):
-        archive.seek(at)
-        fixed = _exactly(archive, _CENTRAL.size)
+        fixed = taken(_CENTRAL.size)
         fields = _CENTRAL.unpack(fixed)
         if fields[0] != b"PK\1\2":
             raise damaged("the archive's directory is damaged")
-        name_length, extra_length, comment_length = fields[10:13]
-        rest = _exactly(archive, name_length + extra_length + comment_length)
-        at += _CENTRAL.size + len(rest)
+        name_length = fields[10]
+        rest = bytes(taken(name_length + fields[11] + fields[12]))
         name = rest[:name_length].decode("utf-8" if fields[3] & _UTF8 else "cp437", "replace")
-        extra = rest[name_length : name_length + extra_length]
+        extra = rest[name_length : name_length + fields[11]]
         packed, size, offset = _wide_values(extra, packed=fields[8], size=fields[9], at=fields[16])
         seconds = _seconds(extra, clock=fields[5], day=fields[6])
         yield (
             Member(name, fields[4], fields[7], packed, size, offset, seconds * 10**9),
-            fixed + rest,
+            bytes(fixed) + rest,
         )
 
 
@@ -389,8 +401,10 @@ def _seconds(extra: bytes, *, clock: int, day: int) -> int:
 
 
 def _wide_values(extra: bytes, *, packed: int, size: int, at: int) -> tuple[int, int, int]:
-    wide = _find_extra(extra, _ZIP64)
     values = [size, packed, at]
+    if _LIMIT not in values:
+        return packed, size, at
+    wide = _find_extra(extra, _ZIP64)
     position = 0
     for index, value in enumerate(values):
         if value == _LIMIT and position + 8 <= len(wide):
