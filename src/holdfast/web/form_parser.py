@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+_MOST_IN_VAIN = 2 * LONGEST_FIELD
+"""Bytes in a row of which nothing comes."""
+
+
 class FormParser:
     """Puts what it finds into `came`. Raises FormError where it is no form. `end`: what a whole one
     ends with.
@@ -40,10 +44,13 @@ class FormParser:
             self._parser = StreamingFormDataParser(headers=headers)
         except (ParseFailedException, UnicodeError) as error:
             raise FormError(f"the form cannot be read: {error}") from error
+        self._came = came
+        self._in_vain = 0
         for name in {*fields, *files}:
             self._parser.register(name, _Target(name, came, is_file=name in files))
 
     def feed(self, piece: bytes) -> None:
+        known = len(self._came)
         try:
             self._parser.data_received(piece)
         except ParseFailedException as error:
@@ -52,6 +59,10 @@ class FormParser:
             ) from error
         except UnicodeDecodeError as error:
             raise FormError("the form cannot be read: a name in it is not UTF-8") from error
+        # The library takes its time over headers, a second a mebibyte.
+        self._in_vain = 0 if len(self._came) > known else self._in_vain + len(piece)
+        if self._in_vain > _MOST_IN_VAIN:
+            raise FormError("too much of the form belongs to no field and no file of it")
 
 
 class _Target(BaseTarget):  # type: ignore[misc]  # the library has no types
