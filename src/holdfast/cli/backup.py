@@ -141,7 +141,7 @@ def backup(
     ] = False,
     with_atime: Annotated[bool, typer.Option("--with-atime", help="Keep access times.")] = False,
     allow_empty: Annotated[
-        bool, typer.Option("--allow-empty", help="An empty folder that held data before is meant.")
+        bool, typer.Option("--allow-empty", help="A folder without files that held some is meant.")
     ] = False,
     skip_if_unchanged: Annotated[
         bool, typer.Option("--skip-if-unchanged", help="Make no snapshot where nothing changed.")
@@ -290,7 +290,7 @@ def _with_parent(
     from holdfast.repo.format.snapshot import choose
 
     if parent:
-        return replace(chosen, parent=choose(opened.snapshots(), parent)[0])
+        return replace(chosen, parent=choose(opened.snapshots([]), parent)[0])
     by = options.parse_group_by(group_by)
     paths = sorted(root.decode("utf-8", "replace") for root in reading.source.roots)
     limit = chosen.time if chosen.time is not None else opened.clock.now()

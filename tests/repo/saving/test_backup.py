@@ -13,12 +13,13 @@ from holdfast.core.errors import (
     InterruptedByUserError,
     LockLostError,
     SourceEmptyError,
+    SourceError,
     SourceMissingError,
     StoreError,
 )
 from holdfast.core.outcome import Outcome
 from holdfast.core.secret import Secret
-from holdfast.core.source import UP, Found
+from holdfast.core.source import UP, Found, Problem
 from holdfast.repo.damage import record_damage
 from holdfast.repo.format.pack import BlobKind
 from holdfast.repo.format.tree import blob_id
@@ -234,6 +235,58 @@ def test_a_root_that_turned_empty_is_a_failure(repository):
     assert len(list(repository.snapshots())) == 1
     result = _run(repository, MemorySource({b"data": {}}), allow_empty=True)
     assert _kept(repository, result) == {}
+
+
+def test_empty_folders_alone_are_no_data(repository):
+    """F26: a mount point with its skeleton is as empty as one without; a root that never held a
+    file is not.
+    """
+    skeleton = {b"data": {b"dir": {b"sub": {}}}, b"bare": {b"dir": {}}}
+    roots = [b"/data", b"/bare"]
+    _run(repository, MemorySource(skeleton, roots))
+    _run(repository, MemorySource(TREE | {b"bare": {}}, roots))
+    parent = max(repository.snapshots(), key=lambda s: s.time)
+    with pytest.raises(SourceEmptyError, match="/data holds no files, but did"):
+        _run(repository, MemorySource(skeleton, roots), parent=parent)
+    assert len(list(repository.snapshots())) == 2
+    assert _run(repository, MemorySource(skeleton, roots), parent=parent, allow_empty=True).snapshot
+
+
+def test_a_file_of_each_root_is_enough(repository):
+    """Roots within roots, and a root that is a file."""
+    tree = {b"data": {b"in": {b"deep": {b"file": b"x"}}, b"one": b"y"}}
+    roots = [b"/data", b"/data/in", b"/data/one"]
+    parent = _run(repository, MemorySource(tree, roots)).snapshot
+    assert _run(repository, MemorySource(tree, roots), parent=parent).snapshot
+    tree[b"data"][b"in"] = {b"deep": {}}
+    with pytest.raises(SourceEmptyError, match="/data/in holds"):
+        _run(repository, MemorySource(tree, roots), parent=parent)
+
+
+@pytest.mark.parametrize("tree", [{b"bad": None}, {b"data": {b"dir": {b"bad": None}}}])
+def test_where_nothing_can_be_read_there_is_no_snapshot(repository, tree):
+    """F26: not even a first one, of folders alone."""
+    bad = File(b"content", on_read=_raise(errno.EIO))
+    if b"bad" in tree:
+        source = MemorySource({b"bad": bad}, [b"/bad"])
+    else:
+        source = MemorySource({b"data": {b"dir": {b"bad": bad}}})
+    with pytest.raises(SourceError, match=r"not one file .*/bad: Input/output error"):
+        _run(repository, source)
+    assert not list(repository.snapshots())
+
+
+def test_a_root_that_may_not_be_read_is_not_called_missing(repository):
+    """I8: why, in the error."""
+
+    class Closed(MemorySource):
+        def walk(self):
+            for root in self.roots:
+                yield Problem(root, "scan", os.strerror(errno.EACCES), root=True)
+
+    with pytest.raises(SourceError, match=r"can be read: /data \(Permission denied\)") as caught:
+        _run(repository, Closed(TREE))
+    assert caught.value.code == "source-failed"
 
 
 def _raise(number):

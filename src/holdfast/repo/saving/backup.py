@@ -8,6 +8,8 @@ index, then the snapshot. A run that ends before leaves blobs that the next run 
 
 from __future__ import annotations
 
+import errno
+import os
 import queue
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -16,7 +18,6 @@ from typing import TYPE_CHECKING, Protocol
 from holdfast.core.entries import Kind
 from holdfast.core.errors import (
     InterruptedByUserError,
-    SourceEmptyError,
     SourceError,
     SourceMissingError,
 )
@@ -31,6 +32,7 @@ from holdfast.repo.objects import Objects
 from holdfast.repo.room import keep_room
 from holdfast.repo.saving.chunking import Cutter
 from holdfast.repo.saving.directories import Directories, Directory
+from holdfast.repo.saving.emptied import BareRoots
 from holdfast.repo.saving.known import KnownBlobs
 from holdfast.repo.saving.packer import Packer
 from holdfast.repo.saving.reconcile import distrusted_packs
@@ -66,6 +68,7 @@ _INDEX_EVERY = 300.0
 """Seconds after which stored packs are indexed, so that an interrupted run is worth something."""
 _TREE_PACK_SIZE = 4 << 20
 _TRIES = 3
+_NOT_THERE = {os.strerror(errno.ENOENT), os.strerror(errno.ENOTDIR)}
 _READ_AGAIN = 256 << 20
 """A larger file that changed while it was read is kept as it was read: reading it again takes long,
 and it changes again.
@@ -88,7 +91,7 @@ class BackupOptions:
     ignore_ctime: bool = False
     with_atime: bool = False
     allow_empty: bool = False
-    """An empty root that held data in the parent is meant."""
+    """A root without files that held some in the parent is meant, and so is an empty snapshot."""
     skip_if_unchanged: bool = False
     dry_run: bool = False
     program_version: str = ""
@@ -161,7 +164,8 @@ def back_up(
 
     Raises:
         SourceMissingError: none of the roots is there. No snapshot.
-        SourceEmptyError: a root that held data is empty. No snapshot.
+        SourceEmptyError: a root that held files holds none. No snapshot.
+        SourceError: nothing could be read. No snapshot.
         LockLostError, StoreError, VerificationError: nothing was committed.
     """
     return _Run(repository, source, options, observer, lock).run()
@@ -190,7 +194,6 @@ class _Run:
     ) -> None:
         self._repository = repository
         self._source = source
-        self._root_paths = frozenset(source.roots)
         self._options = options
         self._observer = observer
         self._lock = lock
@@ -204,7 +207,8 @@ class _Run:
             )
         self.counts = Counts()
         self._problems: list[Problem] = []
-        self._roots_missing: set[bytes] = set()
+        self._roots_missing: dict[bytes, str] = {}
+        self._bare = BareRoots(source.roots)
         self._batch: list[tuple[bytes, Facts]] = []
         self._batch_files: list[_Reserved] = []
         self._batch_bytes = self._batch_paths = 0
@@ -281,11 +285,27 @@ class _Run:
     def _finish_scan(self, top: Directory) -> None:
         self._send_batch()
         self._crew.flush()
-        if len(self._roots_missing) >= len(self._source.roots):
-            named = ", ".join(_display(root) for root in self._source.roots) or "nothing"
-            raise SourceMissingError(f"nothing of what was to be backed up is there: {named}")
-        self._refuse_suddenly_empty(top)
+        self._refuse_nothing()
         self._directories.close(top)
+
+    def _refuse_nothing(self) -> None:
+        """A run that has nothing to keep, or nothing any more, is a failure."""
+        missing = self._roots_missing
+        if len(missing) >= len(self._source.roots):
+            named = ", ".join(map(_display, self._source.roots)) or "nothing"
+            if set(missing.values()) <= _NOT_THERE:
+                raise SourceMissingError(f"nothing of what was to be backed up is there: {named}")
+            reasons = ", ".join(f"{_display(root)} ({why})" for root, why in missing.items())
+            raise SourceError(f"nothing of what was to be backed up can be read: {reasons}")
+        if self._options.allow_empty:
+            return
+        if self._problems and not self.counts.files:
+            first = self._problems[0]
+            raise SourceError(
+                "not one file of what was to be backed up can be read: "
+                f"{_display(first.path)}: {first.message}"
+            )
+        self._bare.refuse_emptied(self._repository, self._options.parent)
 
     def _commit(self, started: int) -> BackupResult:
         tree = self._directories.root
@@ -345,9 +365,10 @@ class _Run:
 
     def _note(self, problem: Problem) -> None:
         self._problems.append(problem)
+        self._bare.saw(problem.path, None)
         self.counts.problems += 1
         if problem.root:
-            self._roots_missing.add(problem.path)
+            self._roots_missing[problem.path] = problem.message
         self._observer.problem(problem)
 
     def _take(self, here: Directory, found: Found) -> Directory:
@@ -358,6 +379,8 @@ class _Run:
             entry.atime = entry.mtime
         if found.problem is not None:
             self._note(found.problem)
+        if self._bare.left:
+            self._bare.saw(found.path, None if found.problem else entry.kind)
         if entry.kind is Kind.DIR:
             return self._directories.enter(here, found.path, entry)
         previous = here.before.get(entry.name)
@@ -397,19 +420,8 @@ class _Run:
         up = here.up
         if up is None:
             raise SourceError("the source left more directories than it entered")
-        self._refuse_suddenly_empty(here)
         self._directories.close(here)
         return up
-
-    def _refuse_suddenly_empty(self, here: Directory) -> None:
-        """A root that held data and holds none is more likely an unmounted disk than meant."""
-        if here.nodes or not here.before or self._options.allow_empty:
-            return
-        if here.up is None or here.path in self._root_paths:
-            raise SourceEmptyError(
-                f"{_display(here.path)} is empty, "
-                f"but held {len(here.before)} entries in the last snapshot"
-            )
 
     def _directory_node(self, here: Directory, entry: Entry, tree: BlobId) -> bytes | int:
         previous = here.previous
