@@ -55,6 +55,14 @@ class History:
     def put(self, kind, data):
         self._do("put", kind, data, lambda: keep(self.store, kind, data))
 
+    def put_all(self, kind, datas):
+        """Each of them was asked for; all are answered together."""
+        at = len(self.files.steps)
+        self.asked += [(at, "put", kind, named(data)) for data in datas]
+        self.store.put_all(kind, [(named(data), data) for data in datas])
+        at = len(self.files.steps)
+        self.answered += [(at, "put", kind, named(data)) for data in datas]
+
     def remove(self, kind, data):
         self._do("remove", kind, data, lambda: self.store.remove(kind, named(data)))
 
@@ -127,6 +135,18 @@ def test_every_legal_state_is_sound(tmp_path):
     states = list(crash_states(history.files))
     assert len(states) > 50
     for state in states:
+        assert violations(state, history) == [], f"after step {state.after}"
+
+
+def test_every_state_of_many_written_together_is_sound(tmp_path):
+    """F4, I1, I5: those that share their syncs are as safe as those that do not."""
+    folder = prepared(tmp_path / "repository")
+    history = History(folder, RecordedFiles(folder))
+    history.put_all(SNAPSHOT, [sample(500), b"to be removed", b"1"])
+    history.put_all(PACK, [b"2", b"from before"])
+    history.remove(SNAPSHOT, b"1")
+    assert len(history.files.steps) <= EXHAUSTIVE
+    for state in crash_states(history.files):
         assert violations(state, history) == [], f"after step {state.after}"
 
 

@@ -8,13 +8,16 @@ import hashlib
 import threading
 from typing import TYPE_CHECKING
 
-from holdfast.core.errors import DamagedError, ObjectExistsError
+from holdfast.core.errors import DamagedError, ObjectExistsError, StoreError
 from holdfast.core.ids import SHORT_ID, ObjectId
 from holdfast.repo.format.codec import MAX_TREE, Codec
 from holdfast.repo.format.crypto import Cipher
 from holdfast.store.contract import CONFIG_NAME, FileKind
+from holdfast.store.directory import DirectoryStore
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from holdfast.repo.format.crypto import Key
     from holdfast.store.contract import Store
 
@@ -91,15 +94,7 @@ class Objects:
 
     def save(self, kind: FileKind, document: bytes) -> ObjectId:
         """Seals and stores a document, durable before it returns; its name."""
-        body = document
-        if kind is not FileKind.CONFIG and self.version > 1:
-            body = bytes([_ZSTD_DOCUMENT]) + self.codec.frame(document)
-        sealed = self.cipher.seal(body)
-        if self.cipher.open(sealed) != body:
-            raise DamagedError(
-                "a sealed document does not open to what was sealed; nothing was stored"
-            )
-        name = CONFIG_NAME if kind is FileKind.CONFIG else hashlib.sha256(sealed).hexdigest()
+        name, sealed = self._sealed(kind, document)
         try:
             self.store.put(kind, name, sealed)
         except ObjectExistsError:
@@ -108,3 +103,40 @@ class Objects:
             # The name is the digest of these very bytes with their fresh iv: a retried upload that
             # had landed.
         return ObjectId(name)
+
+    def save_all(self, kind: FileKind, documents: Iterable[bytes]) -> list[ObjectId]:
+        """As `save` for each, together as fast as the store can. Where it raises, none of them is
+        there, as far as the store lets that be.
+        """
+        sealed = [self._sealed(kind, document) for document in documents]
+        try:
+            if isinstance(self.store, DirectoryStore):
+                self.store.put_all(kind, sealed)
+            else:
+                for name, content in sealed:
+                    try:
+                        self.store.put(kind, name, content)
+                    except ObjectExistsError:
+                        continue  # as in `save`
+        except BaseException:
+            for name, _ in sealed:
+                try:
+                    self.store.remove(kind, name)
+                except StoreError:
+                    continue
+            raise
+        return [ObjectId(name) for name, _ in sealed]
+
+    def _sealed(self, kind: FileKind, document: bytes) -> tuple[str, bytes]:
+        """The name of a document and what is stored of it."""
+        body = document
+        if kind is not FileKind.CONFIG and self.version > 1:
+            body = bytes([_ZSTD_DOCUMENT]) + self.codec.frame(document)
+        sealed = self.cipher.seal(body)
+        if self.cipher.open(sealed) != body:
+            raise DamagedError(
+                "a sealed document does not open to what was sealed; nothing was stored"
+            )
+        if kind is FileKind.CONFIG:
+            return CONFIG_NAME, sealed
+        return hashlib.sha256(sealed).hexdigest(), sealed

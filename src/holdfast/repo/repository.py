@@ -341,6 +341,11 @@ class Repository:
         """The commit of a backup: everything it refers to must be durable and indexed before."""
         return Snapshot(self.objects.save(FileKind.SNAPSHOT, msgspec.json.encode(file)), file)
 
+    def save_snapshots(self, files: Sequence[SnapshotFile]) -> list[Snapshot]:
+        """The same for many, together: where it raises, none of them was committed."""
+        names = self.objects.save_all(FileKind.SNAPSHOT, map(msgspec.json.encode, files))
+        return [Snapshot(name, file) for name, file in zip(names, files, strict=True)]
+
 
 def _exists(store: Store, kind: FileKind, name: str) -> bool:
     try:

@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import stat
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 OPEN_PACKS: Final = 64
 """Descriptors kept for range reads."""
+_TOGETHER: Final = 64
+"""Files that are open at once while many are written together."""
 
 RESERVE: Final = ".holdfast-reserve"
 """The file that keeps room aside; no name that any program looks for in a repository."""
@@ -139,6 +141,30 @@ class DirectoryStore:
             self._files.sync_folder(folder)
         if taken:
             raise ObjectExistsError(f"{path} is there already")
+
+    def put_all(self, kind: FileKind, objects: Sequence[tuple[str, bytes]]) -> None:
+        """As `put` for each of many small objects, with the waiting of a few: all are written
+        before the first is synced, and their folders are synced once. A name that is taken is
+        passed over. Where it raises, any of them may be there.
+        """
+        folders = set()
+        with _explained("write", f"{self.address}/{kind}"):
+            for at in range(0, len(objects), _TOGETHER):
+                with ExitStack() as written:
+                    fresh = []
+                    for name, data in objects[at : at + _TOGETHER]:
+                        path = self._path(kind, name)
+                        folder = os.path.dirname(path)
+                        folders.add(folder)
+                        if not os.path.lexists(path):
+                            unsynced = self._unsynced(folder, data)
+                            fresh.append((path, *written.enter_context(unsynced)))
+                    for _, _, descriptor in fresh:
+                        self._files.sync(descriptor)
+                    for path, temporary, _ in fresh:
+                        self._give_name(temporary, path)
+            for folder in folders:
+                self._files.sync_folder(folder)
 
     def get(self, kind: FileKind, name: str) -> bytes:
         path = self._path(kind, name)
@@ -270,24 +296,28 @@ class DirectoryStore:
     @contextmanager
     def _unnamed(self, folder: str, data: bytes | memoryview) -> Iterator[str]:
         """A temporary file that holds the data, durable; it is gone at the end."""
+        with self._unsynced(folder, data) as (temporary, descriptor):
+            self._files.sync(descriptor)
+            yield temporary
+
+    @contextmanager
+    def _unsynced(self, folder: str, data: bytes | memoryview) -> Iterator[tuple[str, int]]:
+        """The same, not durable yet, with its open descriptor."""
         temporary = f"{folder}/.holdfast-{os.urandom(8).hex()}.tmp"
         _unfinished.add(temporary)
         try:
-            self._write(temporary, memoryview(data).cast("B"))
-            yield temporary
+            descriptor = self._create(temporary)
+            try:
+                rest = memoryview(data).cast("B")
+                while rest:
+                    rest = rest[self._files.write(descriptor, rest) :]
+                yield temporary, descriptor
+            finally:
+                self._files.close(descriptor)
         finally:
             with suppress(OSError):  # it has another name; or else `sweep` takes what stays
                 self._files.unlink(temporary)
             _unfinished.discard(temporary)
-
-    def _write(self, path: str, data: memoryview) -> None:
-        descriptor = self._create(path)
-        try:
-            while data:
-                data = data[self._files.write(descriptor, data) :]
-            self._files.sync(descriptor)
-        finally:
-            self._files.close(descriptor)
 
     def _create(self, path: str) -> int:
         try:
@@ -327,6 +357,13 @@ def _explain(
     error: OSError, verb: str, path: str, *, absent: type[StoreError] = StoreError
 ) -> StoreError:
     sentence = f"cannot {verb} {path}: {error.strerror or error}"
+    if error.errno == errno.ENOTDIR:
+        return StoreError(
+            f"{sentence}, for a part of this path is a file",
+            remedy="Nothing was changed. Check how the path is written.",
+        )
+    if error.errno == errno.ENOENT and verb == "make":
+        return StoreError(sentence, remedy="Nothing was changed. Folders cannot be made there.")
     if error.errno == errno.ENOENT:
         return absent(sentence, remedy=None if absent is ObjectNotFoundError else _UNMOUNTED)
     if error.errno in _FULL:

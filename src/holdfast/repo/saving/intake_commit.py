@@ -288,7 +288,7 @@ class Committer:
                     finished.fail_with_pack()
                     assert finished.future.done()
                 elif (refusal := refused.get(kept[finished].snapshot)) is not None:
-                    self._remove_snapshots([kept[finished].snapshot])
+                    self._remove_snapshot(kept[finished].snapshot)
                     finished.fail(refusal)
                 else:
                     finished.answer(kept[finished])
@@ -347,17 +347,15 @@ class Committer:
 
     def _save_snapshots(self, roots: Mapping[Finished, BlobId]) -> dict[Finished, Kept]:
         """All of them durable, or none there."""
-        kept: dict[Finished, Kept] = {}
-        if roots:
-            self._tenure.prove()
-        try:
-            for finished, tree in roots.items():
-                snapshot = self._repository.save_snapshot(self._snapshot_file(finished, tree))
-                kept[finished] = _kept(finished, snapshot, tree)
-        except BaseException:
-            self._remove_snapshots([each.snapshot for each in kept.values()])
-            raise
-        return kept
+        if not roots:
+            return {}
+        files = [self._snapshot_file(finished, tree) for finished, tree in roots.items()]
+        self._tenure.prove()
+        snapshots = self._repository.save_snapshots(files)
+        return {
+            finished: _kept(finished, snapshot, tree)
+            for (finished, tree), snapshot in zip(roots.items(), snapshots, strict=True)
+        }
 
     def _snapshot_file(self, finished: Finished, tree: BlobId) -> SnapshotFile:
         about, data, trees = finished.about, finished.account.data, finished.account.trees
@@ -389,13 +387,12 @@ class Committer:
             ),
         )
 
-    def _remove_snapshots(self, names: Sequence[ObjectId]) -> None:
-        """Nobody was told of them. What stays is found at the next start, as after a crash."""
-        for name in names:
-            try:
-                self._repository.store.remove(FileKind.SNAPSHOT, name)
-            except StoreError:
-                continue
+    def _remove_snapshot(self, name: ObjectId) -> None:
+        """Nobody was told of it. If it stays, it is found at the next start, as after a crash."""
+        try:
+            self._repository.store.remove(FileKind.SNAPSHOT, name)
+        except StoreError:
+            pass
 
     def trim(self) -> None:
         """Gives back memory that nothing is in. To be called from `tick`."""
