@@ -28,7 +28,8 @@ def run_worker(folder: Path, config: Path | None, name: str, stop: threading.Eve
     """Works until `stop`, or until the generation changes; the process's exit code. Waits for a
     catalog that cannot be used.
     """
-    logs.set_up(folder, "worker")
+    logs.set_up(folder, f"worker-{name}")
+    (folder / "run").mkdir(mode=0o700, exist_ok=True)
     ground = _opened(folder, config, stop)
     if ground is None:
         return 0
