@@ -196,6 +196,16 @@ def validate(ground: Ground, content: Outgoing) -> Judged:
         return Judged(document, len(members), sum(each.file_size for each in members))
 
 
+def state_in(content: Outgoing) -> Json | None:
+    """The server's state in a zip, and nothing more of it.
+
+    Raises:
+        DamagedError, InvalidError, UnknownVersionError
+    """
+    with _opened(content) as archive:
+        return _document(archive)
+
+
 def _opened(content: Outgoing) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(_Seekable(content))

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING
 from holdfast.catalog.database import Catalog
 from holdfast.catalog.migrating import upgrade
 from holdfast.core.errors import CatalogError, ConfigurationError
-from holdfast.service import configuration, recovery_facts
+from holdfast.service import (
+    configuration,
+    logs,  # noqa: F401  without it, events of a command would go to its standard output
+    recovery_facts,
+)
 from holdfast.service.custody import KEY_FILE, MasterKey
 from holdfast.service.ground import Ground
 
@@ -100,7 +104,7 @@ def _open_tables(ground: Ground) -> None:
         path = ground.folder / CATALOG_FILE
         if was_there and not path.exists():
             raise CatalogError("the catalog is gone: its file is not there any more")
-        _make_private(path)
+        make_private(path)
     upgrade(ground.catalog, make=not was_there)
     recovery_facts.follow(ground)
     if not was_there:
@@ -140,7 +144,7 @@ def _printed(command: list[str]) -> str:
         ) from error
 
 
-def _make_private(path: Path) -> None:
+def make_private(path: Path) -> None:
     """A file readable to its owner only; the database's side files take that over."""
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))

@@ -12,9 +12,11 @@ Nothing else is ever deleted. `rebuilding` makes a lost catalog anew by the same
 
 from __future__ import annotations
 
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
@@ -34,14 +36,16 @@ from holdfast.core.ids import ObjectId
 from holdfast.core.progress import Silence
 from holdfast.core.records import BackupState, Custody, PoolKind, Target, TaskState
 from holdfast.service.audit import write_record
-from holdfast.service.backups import MOVED, MOVED_FROM, row_of
+from holdfast.service.backups import MOVED, MOVED_FROM, VISIBLE, row_of
 from holdfast.service.ground import new_uid
 from holdfast.service.keeping.facts import found_in, is_backup
+from holdfast.service.keeping.journal import RECYCLE
+from holdfast.service.keeping.naming import HOUSE
 from holdfast.service.storing import HostRepository, record_snapshot
 from holdfast.store.contract import FileKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy import ColumnElement
 
@@ -54,6 +58,8 @@ if TYPE_CHECKING:
     from holdfast.service.pools import Pools
     from holdfast.store.contract import Store
 
+    PassedOver = Callable[[str, HoldfastError], None]
+
 IN_FLIGHT: Final = 10.0
 """Seconds within which what has just become durable gets its row from whoever brought it."""
 _GROUP: Final = 500
@@ -61,6 +67,7 @@ _GROUP: Final = 500
 _READERS: Final = 8
 _MOVES: Final = ("move", "relocate")
 _TROUBLE: Final = (StoreError, NoRepositoryError, DamagedError, StateError)
+_KEPT: Final = [str(state) for state in (*VISIBLE, BackupState.PART, BackupState.GONE)]
 _ROW = tables.backup.c
 _log = structlog.get_logger("holdfast.catalog")
 
@@ -72,19 +79,24 @@ def find_unrecorded(
     *,
     wait: float = IN_FLIGHT,
     progress: Progress | None = None,
+    passed_over: PassedOver | None = None,
 ) -> int:
     """Looks through all pools; how many backups got a row. Works beside uploads and deletions.
 
-    Pools that cannot be reached are passed over and logged. `wait`: what is not known is looked at
-    a second time after so many seconds, as it may be on its way; 0 where nobody else is at work.
+    Pools that cannot be reached are passed over, which `passed_over` is told, or else the log.
+    `wait`: what is not known is looked at a second time after so many seconds, as it may be on its
+    way; 0 where nobody else is at work.
     """
+    passed_over = passed_over or _log_it
     progress = progress or Silence()
-    _end_moves(ground, backups)
-    places = list(_places(ground, pools))
-    unknown = {place: _unknown(place) for place in places}
+    _end_moves(ground, pools, backups)
+    places = list(_places(ground, pools, alone=not wait))
+    unknown = {place: _unknown(place, passed_over) for place in places}
     if wait and any(unknown.values()):
         time.sleep(wait)
-        unknown = {place: seen & _unknown(place) for place, seen in unknown.items() if seen}
+        unknown = {
+            place: seen & _unknown(place, passed_over) for place, seen in unknown.items() if seen
+        }
     progress.stage("recording backups", items=sum(map(len, unknown.values())))
     entered = 0
     for place, names in unknown.items():
@@ -94,7 +106,7 @@ def find_unrecorded(
             try:
                 entered += place.enter(group)
             except _TROUBLE as error:
-                _passed_over(place, error)
+                passed_over(place.name, error)
                 break
             progress.add(items=len(group))
     if entered:
@@ -102,16 +114,27 @@ def find_unrecorded(
     return entered
 
 
-def _unknown(place: _Place) -> set[str]:
+def rows_without_content(ground: Ground, pools: Pools) -> list[Backup]:
+    """Backups whose pools were reached and do not have them. Nobody else is at work meanwhile."""
+    missing = []
+    for place in _places(ground, pools, alone=True):
+        try:
+            missing += place.missing()
+        except _TROUBLE as error:
+            _log_it(place.name, error)
+    return missing
+
+
+def _unknown(place: _Place, passed_over: PassedOver) -> set[str]:
     try:
         return place.unknown()
     except _TROUBLE as error:
-        _passed_over(place, error)
+        passed_over(place.name, error)
         return set()
 
 
-def _passed_over(place: _Place, error: HoldfastError) -> None:
-    _log.warning("place passed over", place=place.name, error=error.message)
+def _log_it(place: str, error: HoldfastError) -> None:
+    _log.warning("place passed over", place=place, error=error.message)
 
 
 class _Place(Protocol):
@@ -125,8 +148,12 @@ class _Place(Protocol):
         """Puts these right; how many got a row."""
         ...
 
+    def missing(self) -> list[Backup]:
+        """Rows of what is not there."""
+        ...
 
-def _places(ground: Ground, pools: Pools) -> Iterator[_Place]:
+
+def _places(ground: Ground, pools: Pools, *, alone: bool) -> Iterator[_Place]:
     with ground.catalog.read() as tx:
         by_id = {pool.id: pool for pool in tx.pools.all()}
         records = tx.repositories.all()
@@ -135,7 +162,7 @@ def _places(ground: Ground, pools: Pools) -> Iterator[_Place]:
         if record.custody is Custody.CLIENT:
             yield _Sealed(ground, pools, pool, record)
         elif record.repository_uid:
-            yield _Vault(ground, pools, pool, record)
+            yield _Vault(ground, pools, pool, record, alone=alone)
     for pool in by_id.values():
         if pool.kind is PoolKind.PLAIN and pool.options.get("made"):
             yield _Folder(ground, pools, pool)
@@ -145,14 +172,25 @@ def _places(ground: Ground, pools: Pools) -> Iterator[_Place]:
 
 
 class _Vault:
-    """A repository whose snapshots this server can read. Names are those of snapshots."""
+    """A repository whose snapshots this server can read. Names are those of snapshots. `alone`:
+    nobody deletes any meanwhile.
+    """
 
-    def __init__(self, ground: Ground, pools: Pools, pool: Pool, record: RepositoryRecord) -> None:
+    def __init__(
+        self,
+        ground: Ground,
+        pools: Pools,
+        pool: Pool,
+        record: RepositoryRecord,
+        *,
+        alone: bool,
+    ) -> None:
         self.name = record.location
         self._ground = ground
         self._pools = pools
         self._pool = pool
         self._record = record
+        self._alone = alone
 
     def unknown(self) -> set[str]:
         # The rows first: what comes meanwhile is then looked at, what goes is not.
@@ -173,11 +211,15 @@ class _Vault:
                 if row is not None:
                     strays.append((row, found))
                 # What was deleted meanwhile had a row until its snapshot was gone.
-                elif _is_there(store, found.kept.snapshot):
+                elif self._alone or _is_there(store, found.kept.snapshot):
                     entered += _enter(tx, self._pool, found)
         for row, found in strays:
             self._put_right(row, found)
         return entered
+
+    def missing(self) -> list[Backup]:
+        store = self._pools.repository(self._record).store
+        return _without_snapshot(self._ground, self._record, store)
 
     def _found(self, name: str) -> FoundBackup | None:
         try:
@@ -217,6 +259,13 @@ def _known_snapshots(
     query = select(_ROW.snapshot).where(_ROW.repository_id == record.id, *conditions)
     with ground.catalog.read() as tx:
         return set(tx.connection.scalars(query))
+
+
+def _without_snapshot(ground: Ground, record: RepositoryRecord, store: Store) -> list[Backup]:
+    there = {each.name for each in store.list(FileKind.SNAPSHOT)}
+    with ground.catalog.read() as tx:
+        rows = tx.backups.all(_ROW.state.in_(_KEPT), repository_id=record.id)
+    return [row for row in rows if row.snapshot not in there]
 
 
 # --- repositories whose key a host holds ----------------------------------------------------------
@@ -262,6 +311,13 @@ class _Sealed:
             store.close()
         return entered
 
+    def missing(self) -> list[Backup]:
+        store = self._pools.store(self._record)
+        try:
+            return _without_snapshot(self._ground, self._record, store)
+        finally:
+            store.close()
+
 
 # --- plain pools ----------------------------------------------------------------------------------
 
@@ -295,6 +351,20 @@ class _Folder:
             if found.order.uid in rows:
                 self._put_right(rows[found.order.uid], found)
         return entered
+
+    def missing(self) -> list[Backup]:
+        """A file that is there and was changed is not missing, but damaged."""
+        there = {each.order.uid for each in self._pools.keeper(self._pool).found()}
+        with self._ground.catalog.read() as tx:
+            rows = tx.backups.all(_ROW.state.in_(_KEPT), pool_id=self._pool.id)
+        root = Path(self._pool.locations[0])
+        return [
+            row
+            for row in rows
+            if row.uid not in there
+            and not os.path.lexists(root / row.path)
+            and not os.path.lexists(root / HOUSE / RECYCLE / row.uid)
+        ]
 
     def _put_right(self, row: Backup, found: FoundBackup) -> None:
         keeper = self._pools.keeper(self._pool)
@@ -335,7 +405,8 @@ def _rows_of(tx: Transaction, found: Iterable[FoundBackup]) -> Mapping[str, Back
 
 def _enter(tx: Transaction, pool: Pool, found: FoundBackup) -> int:
     target = _target(tx, pool, found)
-    order = replace(found.order, target=replace(target, pool_id=pool.id))
+    facts = {name: each for name, each in found.order.facts.items() if name != MOVED}
+    order = replace(found.order, target=replace(target, pool_id=pool.id), facts=facts)
     row = row_of(order, found.kept)
     if found.recycled:
         row = replace(row, state=BackupState.RECYCLED, recycled=row.received)
@@ -376,13 +447,14 @@ def _is_taken(tx: Transaction, **equal: str | None) -> bool:
 # --- moves that were cut short --------------------------------------------------------------------
 
 
-def _end_moves(ground: Ground, backups: Backups) -> None:
+def _end_moves(ground: Ground, pools: Pools, backups: Backups) -> None:
     """The row names the new place and remembers the old one: that goes."""
     with ground.catalog.read() as tx:
         moved = tx.backups.all(_ROW.facts[MOVED_FROM].as_string().is_not(None))
     for row in moved:
         try:
-            backups.end_move(row)
+            if _has_moved(ground, pools, row):
+                backups.end_move(row)
         except _TROUBLE as error:
             _log.warning("backup.move", subject=f"backup {row.uid}", error=error.message)
 
