@@ -142,9 +142,8 @@ def test_every_state_of_many_written_together_is_sound(tmp_path):
     """F4, I1, I5: those that share their syncs are as safe as those that do not."""
     folder = prepared(tmp_path / "repository")
     history = History(folder, RecordedFiles(folder))
-    history.put_all(SNAPSHOT, [sample(500), b"to be removed", b"1"])
-    history.put_all(PACK, [b"2", b"from before"])
-    history.remove(SNAPSHOT, b"1")
+    history.put_all(SNAPSHOT, [b"1", b"2", b"to be removed", b"3", b"4"])  # in several threads
+    history.put_all(PACK, [b"5", b"from before"])
     assert len(history.files.steps) <= EXHAUSTIVE
     for state in crash_states(history.files):
         assert violations(state, history) == [], f"after step {state.after}"
