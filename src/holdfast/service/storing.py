@@ -133,7 +133,8 @@ class Storing:
         """The repository of a host in a pool. `create`: makes its place where there is none.
 
         Raises:
-            DeniedError: not this host's token; said also where there is no such host or pool.
+            DeniedError: not this host's token; said also where there is no such host.
+            RecordNotFoundError: there is no such pool.
             ObjectNotFoundError: it has no repository there yet.
         """
         pool, host = self._resolve(who, pool_name, host_name)
