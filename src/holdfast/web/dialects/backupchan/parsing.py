@@ -98,7 +98,7 @@ def draft(parsed: dict[str, Any], *, before: Target | None = None) -> Draft:
         name_template=_text(parsed["name_template"], "name_template"),
         alias=None if alias is None else _text(alias, "alias"),
         deduplicate=_flag(duplicates, "deduplicate"),
-        tags=_texts(parsed.get("tags", before.tags if before else None), "tags"),
+        tags=_tags(parsed.get("tags", before.tags if before else None)),
         keep=rule,
     )
 
@@ -162,11 +162,14 @@ def _text(value: Any, name: str) -> str:
     return value
 
 
-def _texts(value: Any, name: str) -> list[str]:
-    if value is None:
+def _tags(value: Any) -> list[str]:
+    """The published command line, from 0.13 on, sends one comma in place of the tags of a new
+    target; without this it could make none.
+    """
+    if value is None or value == [","]:
         return []
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise InvalidError(f"Parameter '{name}' must be a list of texts")
+        raise InvalidError("Parameter 'tags' must be a list of texts")
     return value
 
 
@@ -189,4 +192,7 @@ def _choice(parsed: dict[str, Any], name: str, kind: type[E]) -> E:
 
 
 def _chosen(given: dict[str, str], name: str, kind: type[E]) -> E | None:
-    return _choice(given, name, kind) if name in given else None
+    """The client library under newer Pythons writes `BackupType.SINGLE` for `single`."""
+    if name not in given:
+        return None
+    return _choice({name: given[name].rpartition(".")[2].lower()}, name, kind)
