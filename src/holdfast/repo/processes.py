@@ -211,6 +211,16 @@ def keep_freed_memory() -> None:
     mallopt(_M_TRIM_THRESHOLD, 64 << 20)
 
 
+def give_freed_memory_back() -> None:
+    """Undoes for once what `keep_freed_memory` has kept: for a server that has nothing to do."""
+    import ctypes
+
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError):
+        return  # another C library, which keeps less
+
+
 def available_processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -37,7 +37,7 @@ from holdfast.core.errors import (
 )
 from holdfast.repo.format.chunker import MIN_SIZE
 from holdfast.repo.format.pack import BlobKind
-from holdfast.repo.processes import keep_freed_memory
+from holdfast.repo.processes import give_freed_memory_back, keep_freed_memory
 from holdfast.repo.saving.intake_commit import Committer, Finished, Place
 from holdfast.repo.saving.intake_ledger import LOST, Account, Ledger
 from holdfast.repo.saving.intake_sealers import Sealers
@@ -108,7 +108,7 @@ class Intake:
         self._live: dict[Account, Receiving] = {}
         self._closed = False
         self._busy_at = self._clock.monotonic()
-        self._trimmed = True
+        self._to_trim: list[Callable[[], None]] = []
         self._windows = WindowPool()
         self._ledger = Ledger(repository)
         self._unfinished = Unfinished(repository, self._ledger)
@@ -311,12 +311,15 @@ class Intake:
         self._admission.refuse_late()
         now = self._clock.monotonic()
         if self.busy:
-            self._busy_at, self._trimmed = now, False
-        elif not self._trimmed and now - self._busy_at > _TRIM_AFTER:
-            self._trimmed = True
-            self._sealers.trim()
-            self._committer.trim()
-            self._windows.trim()
+            self._busy_at = now
+            self._to_trim = [
+                self._sealers.trim,
+                self._committer.trim,
+                self._windows.trim,
+                give_freed_memory_back,
+            ]
+        elif self._to_trim and now - self._busy_at > _TRIM_AFTER:
+            self._to_trim.pop(0)()  # one at a time: sealers do it when they come to it
 
 
 class _Admission:
