@@ -13,9 +13,12 @@ import time
 
 import pytest
 
+from holdfast.cli.backup_report import BackupReport
 from holdfast.cli.output import Output
-from holdfast.cli.progress import Meter, done_share, seconds_left
+from holdfast.cli.progress import Meter, Stage, done_share, seconds_left
 from holdfast.cli.settings import Settings
+from holdfast.repo.saving.backup import Counts
+from holdfast.sources.files.source import Estimate
 
 
 def test_json_status():
@@ -73,6 +76,21 @@ def test_terminal(repository, tmp_path):
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
     assert all(len(line) <= 80 for line in re.split(r"[\r\n]+", plain))
     assert "snapshot" in plain.splitlines()[-1]
+
+
+@pytest.mark.parametrize("width", [50, 80])
+def test_the_time_left_is_never_cut_off(width):
+    """However much there is: on a narrow terminal the rate goes first."""
+    meter = Meter(Output(Settings(), stdout=io.StringIO(), stderr=io.StringIO()))
+    meter._stage = Stage("reading packs", 1_000_000, 1 << 50, 999_999, 1 << 49)
+    meter._stage.began -= 360_000
+    report = BackupReport(meter._output, None)
+    report._known = lambda: Estimate(123_456_789, 1 << 50)
+    report._began -= 360_000
+    report.progress(Counts(files=12_345_678, bytes=1 << 49, problems=12), b"")
+    for lines in (meter._lines(), report._lines()):
+        assert re.search(r"ETA \d+:\d\d:\d\d,", lines[0][: width - 1])
+    assert "12 errors" in report._lines()[0][:width]
 
 
 def test_shares():

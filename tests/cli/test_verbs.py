@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -264,3 +267,140 @@ def test_mount_without_its_library(holdfast, kept, tmp_path, monkeypatch):
     ended = holdfast("mount", tmp_path)
     assert ended.code == 1
     assert "holdfast[mount]" in ended.err
+
+
+# --- what is said ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def read_only(kept, tmp_path, monkeypatch):
+    """The repository where nothing can be written."""
+    folder = tmp_path / "read-only"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8M", "tmpfs", str(folder)],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    if mounted.returncode:
+        pytest.skip("mounting is not allowed here")
+    place = folder / "repository"
+    subprocess.run(["cp", "-a", str(kept), str(place)], check=True)
+    subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+    monkeypatch.setenv("HOLDFAST_REPOSITORY", str(place))
+    yield place
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_who_may_only_read(holdfast, read_only, tmp_path):
+    """Reading works, and `doctor` blames nothing that is not to blame."""
+    for words in (["check"], ["restore", "latest", "--target", tmp_path / "out"], ["ls", "latest"]):
+        ended = holdfast(*words)
+        assert ended.code == 0, ended.err
+        assert "reading without a lock" in ended.err
+    ended = holdfast("doctor", "--json")
+    findings = {each["what"]: each for each in ended.json if each["message_type"] == "finding"}
+    assert ended.code == 0
+    assert findings["place"]["verdict"] == "mind"
+    assert findings["clock"]["verdict"] == findings["locks"]["verdict"] == "good"
+    assert "no lock can be written" in findings["clock"]["detail"]
+    refused = holdfast("backup", tmp_path / "out")
+    assert refused.code == 1
+    assert "[store-denied]" in refused.err
+
+
+def test_ls_of_what_is_not_there(holdfast, kept, source):
+    """I8: an error, after what is there."""
+    ended = holdfast("ls", "-q", "latest", "/nowhere")
+    assert (ended.code, ended.out) == (1, "")
+    assert "does not hold /nowhere [no-path]" in ended.err
+    ended = holdfast("ls", "-q", "latest", source / "folder", "/nowhere")
+    assert ended.code == 1
+    assert str(source / "folder" / "b.txt") in ended.out.splitlines()
+    assert holdfast("ls", "latest", "/").code == 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"), [("never", "skipped"), ("if-newer", "skipped"), ("always", "unchanged")]
+)
+def test_what_is_not_looked_at_is_not_called_unchanged(holdfast, kept, source, mode, said):
+    """I8: a file that --overwrite keeps may hold anything."""
+    words = ("restore", "latest", "--target", "/", "--overwrite", mode, "-vv")
+    text = holdfast(*words, "--include", source / "a.txt").out
+    assert f"{said:10} {source / 'a.txt'}\n" in text
+    if said == "skipped":
+        (source / "a.txt").write_text("something else")
+        assert said in holdfast(*words, "--include", source / "a.txt").out
+        assert (source / "a.txt").read_text() == "something else"
+
+
+def test_partial_snapshots_are_called_so(holdfast, kept, source):
+    """I8: in tables, where there are any, and in JSON."""
+    assert "State" not in holdfast("snapshots").out
+    assert holdfast("backup", source, source / "gone").code == 3
+    lines = holdfast("snapshots").out.splitlines()
+    assert "State" in lines[0]
+    assert [" partial " in line for line in lines if str(source) in line] == [False, True]
+    assert [each["summary"].get("error_count", 0) for each in holdfast("snapshots", "--json").last]
+    kept_lines = holdfast("forget", "--keep-last", "9", "--group-by", "host").out.splitlines()
+    assert sum(" partial " in line for line in kept_lines) == 1
+    assert holdfast("tag", "--add", "x", "latest").code == 0
+    assert "partial" in holdfast("snapshots", "--compact").out
+
+
+def test_cat_of_a_damaged_snapshot(holdfast, kept, source):
+    """I4: it says so; another is printed all the same."""
+    (damaged,) = (kept / "snapshots").iterdir()
+    assert holdfast("backup", source).code == 0
+    damaged.chmod(0o600)
+    damaged.write_bytes(b"x" * 70)
+    ended = holdfast("cat", "snapshot", damaged.name[:8])
+    assert (ended.code, ended.out) == (1, "")
+    assert f"snapshot {damaged.name[:8]} is damaged" in ended.err
+    assert "[damaged]" in ended.err
+    ended = holdfast("cat", "snapshot", "latest")
+    assert ended.code == 0
+    assert damaged.name[:8] in ended.err
+
+
+@pytest.mark.parametrize("below", ["", "/sub"])
+def test_init_below_a_file(holdfast, tmp_path, below):
+    """What is wrong is the path."""
+    (tmp_path / "file").write_text("x")
+    ended = holdfast("init", "-r", f"{tmp_path}/file{below}")
+    assert ended.code == 1
+    assert "a part of this path is a file" in ended.err
+    assert "Nothing was changed." in ended.err
+
+
+def test_init_beside_others(holdfast, tmp_path):
+    """It is done, and said."""
+    place = tmp_path / "place"
+    place.mkdir()
+    (place / "file").write_text("x")
+    ended = holdfast("init", "-r", place)
+    assert ended.code == 0
+    assert "the folder was not empty: 1 entry beside the repository" in ended.err
+    assert "not empty" not in holdfast("init", "-r", tmp_path / "other").err
+
+
+def test_one_is_not_many(holdfast, kept, source):
+    """Numbers and nouns agree."""
+    assert "checked 1 snapshot, 5 trees, 2 packs" in re.sub(
+        r"\d+ trees", "5 trees", holdfast("check").out
+    )
+    assert "forgot 1 snapshot\n" in holdfast("forget", "latest").out
+    text = holdfast("prune").out
+    assert "removed 2 packs" in text
+    assert " 1 blobs" not in text
+    assert holdfast("backup", source / "a.txt").code == 0
+    assert "restored 1 file (" in holdfast("restore", "latest", "-t", source.parent / "out").out
+
+
+def test_the_rest_server_helps():
+    """`--help` is no folder."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "holdfast.testing.rest_server", "--help"],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0
+    assert "folder" in ended.stdout

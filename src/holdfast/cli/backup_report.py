@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from holdfast.cli.progress import Display, done_share, of_total, seconds_left
 from holdfast.core.entries import Kind
-from holdfast.core.units import format_duration, format_size
+from holdfast.core.units import counted, format_duration, format_size
 from holdfast.repo.saving.backup import Counts
 
 if TYPE_CHECKING:
@@ -88,17 +88,18 @@ class BackupReport:
         return None if self._totals is None else self._totals.known()
 
     def _lines(self) -> list[str]:
+        """What matters most first: a narrow terminal cuts the end off."""
         share, left, elapsed = self._progress()
         counts = self._counts
         totals = self._known()
         parts = [f"[{format_duration(elapsed)}]" + (f" {share:.1%}" if share is not None else "")]
-        parts.append(of_total(str(counts.files), totals and str(totals.files)) + " files")
-        parts.append(of_total(format_size(counts.bytes_read), totals and format_size(totals.bytes)))
-        parts.append(f"{format_size(counts.bytes_read / max(elapsed, 0.001))}/s")
         if left is not None:
             parts.append(f"ETA {format_duration(left)}")
         if counts.problems:
-            parts.append(f"{counts.problems} errors")
+            parts.append(counted(counts.problems, "error"))
+        parts.append(of_total(str(counts.files), totals and str(totals.files)) + " files")
+        parts.append(of_total(format_size(counts.bytes_read), totals and format_size(totals.bytes)))
+        parts.append(f"{format_size(counts.bytes_read / max(elapsed, 0.001))}/s")
         return [", ".join(parts), self._output.shown(self._current)]
 
     def _status(self) -> dict[str, Any]:

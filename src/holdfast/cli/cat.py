@@ -33,16 +33,15 @@ def cat(
     if not name and kind not in {"masterkey", "config"}:
         raise UsageError(f"cat {kind} needs the name of one")
     with repository.opened(settings, output) as opened:
-        content = _content(opened, kind, name)
+        content = _content(opened, output, kind, name)
     sys.stdout.flush()
     sys.stdout.buffer.write(content)
     sys.stdout.flush()
 
 
-def _content(opened: "Repository", kind: str, name: str) -> bytes:
+def _content(opened: "Repository", output: Output, kind: str, name: str) -> bytes:
     import msgspec
 
-    from holdfast.repo.format.snapshot import choose
     from holdfast.store.contract import FileKind
 
     store = opened.store
@@ -51,9 +50,9 @@ def _content(opened: "Repository", kind: str, name: str) -> bytes:
     if kind == "config":
         return _pretty(msgspec.json.encode(opened.config))
     if kind in {"blob", "tree"}:
-        return _blob(opened, kind, name)
+        return _blob(opened, output, kind, name)
     if kind == "snapshot":
-        snapshot, _ = choose(opened.snapshots([]), name)
+        snapshot, _ = repository.choose_snapshot(opened, output, name)
         return _pretty(opened.objects.load(FileKind.SNAPSHOT, snapshot.id))
     place = {
         "pack": FileKind.PACK,
@@ -68,14 +67,13 @@ def _content(opened: "Repository", kind: str, name: str) -> bytes:
     return stored if kind == "pack" else _pretty(stored)
 
 
-def _blob(opened: "Repository", kind: str, name: str) -> bytes:
+def _blob(opened: "Repository", output: Output, kind: str, name: str) -> bytes:
     """A blob's plaintext; for `tree` also the tree of a snapshot, as newer restic has it:
     `SNAPSHOT[:FOLDER]`.
     """
     from holdfast.core.ids import BlobId
     from holdfast.repo.browsing.walk import resolve
     from holdfast.repo.format.pack import BlobKind
-    from holdfast.repo.format.snapshot import choose
 
     try:
         blob = BlobId(bytes.fromhex(name))
@@ -88,7 +86,7 @@ def _blob(opened: "Repository", kind: str, name: str) -> bytes:
         raise ObjectNotFoundError(f"there is no {kind} {name}")
     if kind == "blob":
         raise UsageError("cat blob needs the whole name of a blob, 64 digits")
-    snapshot, path = choose(opened.snapshots([]), name)
+    snapshot, path = repository.choose_snapshot(opened, output, name)
     place = resolve(opened, snapshot.tree, os.fsencode(path))
     if place.tree is None:
         raise UsageError(f"{path} is no folder", remedy="Name a folder of the snapshot.")

@@ -9,7 +9,7 @@ from holdfast.cli import options, repository
 from holdfast.cli import settings as settings_of
 from holdfast.cli.output import Output
 from holdfast.cli.progress import Meter
-from holdfast.core.units import format_size
+from holdfast.core.units import counted, format_size
 
 
 def copy(
@@ -96,5 +96,6 @@ def copy(
         end = "is there already" if each.skipped else "copied"
         output.said(f"snapshot {each.source[:8]} {end} as {each.copy[:8]}")
     output.said(
-        f"copied {len(copied)} snapshots: {report.blobs} blobs, {format_size(report.bytes)} stored"
+        f"copied {counted(len(copied), 'snapshot')}: {counted(report.blobs, 'blob')}, "
+        f"{format_size(report.bytes)} stored"
     )

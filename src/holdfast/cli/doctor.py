@@ -16,7 +16,7 @@ from holdfast.cli import password, repository
 from holdfast.cli import settings as settings_of
 from holdfast.cli.output import Output
 from holdfast.cli.settings import Settings
-from holdfast.core.errors import HoldfastError
+from holdfast.core.errors import HoldfastError, StorageFullError, StoreDeniedError
 from holdfast.core.units import format_size
 
 if TYPE_CHECKING:
@@ -211,7 +211,12 @@ def _clock(opened: "Repository") -> Finding:
     from holdfast.repo.lock import acquire
     from holdfast.store.contract import FileKind
 
-    lock = acquire(opened.objects, exclusive=False, clock=opened.clock)
+    try:
+        lock = acquire(opened.objects, exclusive=False, clock=opened.clock)
+    except (StoreDeniedError, StorageFullError) as error:
+        return Finding(
+            "clock", "good", f"not compared with the store's, for no lock can be written: {error}"
+        )
     try:
         theirs = opened.store.stat(FileKind.LOCK, lock.id).mtime
     finally:
@@ -231,9 +236,12 @@ def _locks(opened: "Repository") -> Finding:
     from holdfast.repo.lock import remove_stale
     from holdfast.store.contract import FileKind
 
-    removed = remove_stale(opened.objects, opened.clock)
+    try:
+        removed = remove_stale(opened.objects, opened.clock)
+    except StoreDeniedError:
+        removed = 0  # there are some of dead programs, and this user may not remove them
     left = sum(1 for _ in opened.store.list(FileKind.LOCK))
-    detail = f"{left} of running programs" if left else "none"
+    detail = f"{left} that are held, or that this user may not remove" if left else "none"
     return Finding(
         "locks", "good", detail + (f"; removed {removed} of dead ones" if removed else "")
     )

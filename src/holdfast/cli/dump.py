@@ -39,7 +39,6 @@ def dump(
     from holdfast.repo.browsing.dump import Archive
     from holdfast.repo.browsing.dump import dump as write
     from holdfast.repo.browsing.walk import resolve
-    from holdfast.repo.format.snapshot import choose
 
     if archive not in ARCHIVES:
         raise UsageError(f"there is no archive {archive!r}", remedy="Known are tar and zip.")
@@ -53,9 +52,7 @@ def dump(
         output.warn(f"{output.shown(path)}: {message}")
 
     with repository.opened(settings, output) as opened:
-        snapshot, below = choose(
-            chosen.among_if_latest(repository.readable_snapshots(opened, output), name), name
-        )
+        snapshot, below = repository.choose_snapshot(opened, output, name, chosen)
         with repository.locked(opened, settings, output):
             top = resolve(opened, snapshot.tree, os.fsencode(below))
             if top.tree is None:

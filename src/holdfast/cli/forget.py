@@ -10,9 +10,9 @@ from holdfast.cli import settings as settings_of
 from holdfast.cli.output import Output
 from holdfast.cli.progress import Meter
 from holdfast.cli.settings import Settings
-from holdfast.cli.snapshots import describe, local_time
+from holdfast.cli.snapshots import describe, local_time, states
 from holdfast.core.errors import UsageError
-from holdfast.core.units import parse_duration
+from holdfast.core.units import counted, parse_duration
 
 if TYPE_CHECKING:
     from holdfast.core.ids import ObjectId
@@ -221,7 +221,7 @@ def _carry_out(
         try:
             with Meter(output) as meter:
                 removed = forget_snapshots(opened, going, lock=lock, progress=meter)
-            output.said(f"forgot {len(removed)} snapshots")
+            output.said(f"forgot {counted(len(removed), 'snapshot')}")
             if freeing and lock is None:  # there is room for a lock now
                 lock = lock_to_forget(opened, on_wait=output.note)
             if freeing:
@@ -278,15 +278,19 @@ def _table(
     compact: bool,
 ) -> None:
     rows = []
+    listed = [snapshots[decision.snapshot.id] for decision in decisions]
     for decision in sorted(decisions, key=lambda each: each.snapshot.time):
         file = snapshots[decision.snapshot.id].file
-        row = [decision.snapshot.id[:8], local_time(decision.snapshot.time), file.hostname]
+        row = [decision.snapshot.id[:8], local_time(decision.snapshot.time)]
+        row += states([snapshots[decision.snapshot.id]], listed)
+        row.append(file.hostname)
         row.append("\n".join(file.tags or []))
         row.append("\n".join(decision.reasons))
         if not compact:
             row.append("\n".join(map(output.shown, file.paths)))
         rows.append(row)
-    output.table(["ID", "Time", "Host", "Tags", "Reasons"] + ([] if compact else ["Paths"]), rows)
+    heads = ["ID", "Time", *states([], listed), "Host", "Tags", "Reasons"]
+    output.table(heads + ([] if compact else ["Paths"]), rows)
 
 
 def _group_json(group: "Group", snapshots: dict["ObjectId", "Snapshot"]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """`holdfast init`: a new repository."""
 
-from typing import Annotated
+import os
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -8,6 +9,10 @@ from holdfast.cli import options, password, repository
 from holdfast.cli import settings as settings_of
 from holdfast.cli.output import Output
 from holdfast.core.errors import UsageError
+from holdfast.core.units import counted
+
+if TYPE_CHECKING:
+    from holdfast.store.contract import Store
 
 
 def init(
@@ -52,6 +57,7 @@ def init(
     store = repository.open_place(settings, output)
     try:
         secret = password.read_password(settings, confirm=True)
+        others = _others(store)
         made = Repository.init(
             store, secret, version=_version(repository_version), polynomial=polynomial
         )
@@ -61,10 +67,27 @@ def init(
         output.message("initialized", id=made.config.id, repository=store.address)
     else:
         output.said(f"created repository {made.config.id[:10]} at {store.address}")
+        if others:
+            output.note(
+                f"the folder was not empty: {counted(others, 'entry', 'entries')} beside the"
+                " repository are none of its business, and stay"
+            )
         output.said(
             "\nKeep the password safe. Without it what is in the repository is lost for good.\n"
             "Back up with: holdfast -r " + store.address + " backup FOLDER"
         )
+
+
+def _others(store: "Store") -> int:
+    """How many names there are already in the folder where a repository is to be made."""
+    if not store.properties.local:
+        return 0
+    try:
+        with os.scandir(store.address) as found:
+            count = sum(1 for _ in found)
+    except OSError:
+        return 0  # making it will tell
+    return count
 
 
 def _version(text: str) -> int:

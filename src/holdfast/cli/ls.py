@@ -1,7 +1,8 @@
 """`holdfast ls`: what a snapshot holds."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,7 +10,7 @@ import typer
 from holdfast.cli import options, repository
 from holdfast.cli import settings as settings_of
 from holdfast.cli.output import Output
-from holdfast.core.errors import PartialError, UsageError
+from holdfast.core.errors import PartialError, PathNotFoundError, UsageError
 
 if TYPE_CHECKING:
     from holdfast.core.ids import BlobId
@@ -47,8 +48,7 @@ def ls(
     path: options.Paths = None,
 ) -> None:
     """Lists files and folders of a snapshot, sorted by name within each folder."""
-    from holdfast.repo.browsing.walk import resolve
-    from holdfast.repo.format.snapshot import choose
+    from holdfast.repo.browsing.walk import clean, resolve
 
     if sort not in _SORTS:
         raise UsageError(f"cannot sort by {sort!r}", remedy=f"Known are {', '.join(_SORTS)}.")
@@ -56,9 +56,7 @@ def ls(
     output = Output(settings)
     chosen = options.Chosen.of(host, tag, path)
     with repository.opened(settings, output) as opened:
-        snapshot, below = choose(
-            chosen.among_if_latest(repository.readable_snapshots(opened, output), name), name
-        )
+        snapshot, below = repository.choose_snapshot(opened, output, name, chosen)
         top = resolve(opened, snapshot.tree, os.fsencode(below))
         if top.tree is None:
             raise UsageError(f"{below} is no folder", remedy="Name a folder of the snapshot.")
@@ -77,8 +75,14 @@ def ls(
                 unreadable.append(folder)
                 output.warn(f"{output.shown(folder)}: {error.message}")
 
-            steps = _steps(opened, top.tree, folders or (), recursive=recursive, unreadable=note)
+            wanted = {clean(os.fsencode(folder)) for folder in folders or ()}
+            missing = wanted - {b"/"}
+            steps = _steps(opened, top.tree, wanted, recursive=recursive, unreadable=note)
+            steps = _noting(steps, missing)
             _write(output, _sorted(steps, sort, reverse=reverse), long=long)
+    if missing and not unreadable:
+        names = ", ".join(map(output.shown, sorted(missing)))
+        raise PathNotFoundError(f"snapshot {snapshot.short} does not hold {names}")
     if unreadable:
         raise PartialError(
             f"{len(unreadable)} folders of the snapshot cannot be read",
@@ -89,18 +93,17 @@ def ls(
 def _steps(
     opened: "Repository",
     tree: "BlobId",
-    folders: Sequence[str],
+    wanted: AbstractSet[bytes],
     *,
     recursive: bool,
     unreadable: "Callable[[bytes, Trouble], None]",
 ) -> "Iterator[Step]":
     """The entries wanted: all, or the named ones with what lies directly in them."""
-    from holdfast.repo.browsing.walk import clean, walk
+    from holdfast.repo.browsing.walk import walk
 
-    if not folders:
+    if not wanted:
         yield from walk(opened, tree, unreadable=unreadable)
         return
-    wanted = {clean(os.fsencode(folder)) for folder in folders}
     leading = {above for folder in wanted for above in _above(folder)}
 
     def is_within(path: bytes) -> bool:
@@ -114,6 +117,13 @@ def _steps(
     for step in walk(opened, tree, enter=enter, unreadable=unreadable):
         if is_within(step.path):
             yield step
+
+
+def _noting(steps: "Iterator[Step]", missing: set[bytes]) -> "Iterator[Step]":
+    """The steps as they are; each path is taken out of `missing`."""
+    for step in steps:
+        missing.discard(step.path)
+        yield step
 
 
 def _above(path: bytes) -> Iterator[bytes]:

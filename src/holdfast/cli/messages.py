@@ -190,7 +190,7 @@ MESSAGES = (
         "verbose_status",
         "for each name, with -vv",
         """
-        action text restored, updated, unchanged or deleted
+        action text restored, updated, unchanged, skipped (--overwrite keeps it) or deleted
         item text the path
         size integer bytes of content
         """,

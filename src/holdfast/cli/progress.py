@@ -193,19 +193,20 @@ class Meter:
         self._display.say(text, result=True)
 
     def _lines(self) -> list[str]:
+        """What matters most first: a narrow terminal cuts the end off."""
         stage = self._stage
         share = stage.share
         percent = f" {share:.1%}" if share is not None else ""
         parts = [f"[{format_duration(self.elapsed)}] {stage.name}{percent}"]
+        left = seconds_left(share, stage.elapsed)
+        if left is not None:
+            parts.append(f"ETA {format_duration(left)}")
         if stage.items or stage.all_items:
             parts.append(of_total(str(stage.items), stage.all_items and str(stage.all_items)))
         if stage.bytes or stage.all_bytes:
             total = stage.all_bytes and format_size(stage.all_bytes)
             parts.append(of_total(format_size(stage.bytes), total))
             parts.append(f"{format_size(stage.bytes / max(stage.elapsed, 0.001))}/s")
-        left = seconds_left(share, stage.elapsed)
-        if left is not None:
-            parts.append(f"ETA {format_duration(left)}")
         return [", ".join(parts)]
 
     def _status(self) -> dict[str, Any]:

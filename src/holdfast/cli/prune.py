@@ -11,7 +11,7 @@ from holdfast.cli.output import Output
 from holdfast.cli.progress import Meter
 from holdfast.cli.settings import Settings
 from holdfast.core.errors import PartialError, UsageError
-from holdfast.core.units import format_size, parse_duration, parse_size
+from holdfast.core.units import counted, format_size, parse_duration, parse_size
 
 if TYPE_CHECKING:
     from holdfast.repo.upkeep.prune import PruneReport
@@ -156,7 +156,8 @@ def tell(output: Output, report: "PruneReport", *, dry_run: bool) -> None:
         _tell_in_words(output, report, dry_run=dry_run)
     if report.damaged:
         raise PartialError(
-            f"{len(report.damaged)} damaged blobs that snapshots need were left where they are",
+            f"left where they are: {counted(len(report.damaged), 'damaged blob')} that snapshots"
+            " need",
             remedy="Everything else was done. `holdfast check --read-data` names what is hit; the "
             "next backup writes again what the source still has.",
         )
@@ -172,17 +173,17 @@ def _tell_in_words(output: Output, report: "PruneReport", *, dry_run: bool) -> N
         ("total prune", counts.remove.blobs + counts.repack_drop.blobs, dropped),
     ]
     for what, blobs, size in rows:
-        output.said(f"{what + ':':16}{blobs:10} blobs / {format_size(size)}")
+        output.said(f"{what + ':':16}{counted(blobs, 'blob'):>16} / {format_size(size)}")
     if dry_run:
         output.said("nothing was changed")
         return
     output.said(
-        f"removed {report.removed} packs ({format_size(report.removed_bytes)}), "
-        f"wrote {report.added} new ones"
+        f"removed {counted(report.removed, 'pack')} ({format_size(report.removed_bytes)}), "
+        f"wrote {report.added} new"
     )
     if report.waiting:
-        output.said(f"{report.waiting} packs wait for their grace to end")
+        output.said(f"waiting for their grace to end: {counted(report.waiting, 'pack')}")
     if report.rescued:
-        output.said(f"{report.rescued} waiting packs are needed again and were taken back")
+        output.said(f"needed again and taken back: {counted(report.rescued, 'waiting pack')}")
     if report.crowded:
         output.said("the disk is full: only what could go without moving anything went")

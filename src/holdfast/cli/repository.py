@@ -1,6 +1,6 @@
 """From options to an opened repository, and its lock."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from holdfast.cli.password import read_password
 from holdfast.cli.settings import Settings
 from holdfast.core.errors import (
     HoldfastError,
+    SnapshotNotFoundError,
     StorageFullError,
     StoreDeniedError,
     UsageError,
@@ -20,6 +21,7 @@ from holdfast.core.errors import (
 from holdfast.core.units import parse_duration
 
 if TYPE_CHECKING:
+    from holdfast.cli.options import Chosen
     from holdfast.repo.format.snapshot import Snapshot
     from holdfast.repo.lock import Lock
     from holdfast.repo.repository import Refused, Repository
@@ -237,9 +239,39 @@ def _acquire(
     )
 
 
+def choose_snapshot(
+    repository: "Repository", output: Output, name: str, among: "Chosen | None" = None
+) -> "tuple[Snapshot, str]":
+    """The snapshot that a person named, and the path behind the colon. `among` decides which one
+    "latest" is.
+
+    Raises:
+        SnapshotNotFoundError, UsageError: none fits the name, or several do.
+        DamagedError, StoreError: one does, and cannot be read.
+    """
+    from holdfast.repo.format.snapshot import choose
+
+    refused: list[Refused] = []
+    found: Iterable[Snapshot] = _readable(repository, output, refused)
+    if among is not None:
+        found = among.among_if_latest(found, name)
+    try:
+        return choose(found, name)
+    except SnapshotNotFoundError:
+        for each in refused:
+            if each.name.startswith(name.partition(":")[0]):
+                raise each.error from None
+        raise
+
+
 def readable_snapshots(repository: "Repository", output: Output) -> "list[Snapshot]":
     """All snapshots but damaged ones, which are named: one bad file hides no other."""
-    refused: list[Refused] = []
+    return _readable(repository, output, [])
+
+
+def _readable(
+    repository: "Repository", output: Output, refused: "list[Refused]"
+) -> "list[Snapshot]":
     found = list(repository.snapshots(refused))
     for each in refused:
         output.warn(f"left out: {each.sentence}; `holdfast check` says what to do")

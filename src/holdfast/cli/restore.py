@@ -11,7 +11,7 @@ from holdfast.cli import settings as settings_of
 from holdfast.cli.output import Output
 from holdfast.cli.progress import Meter, Stage
 from holdfast.core.errors import PartialError, UsageError
-from holdfast.core.units import format_duration, format_size
+from holdfast.core.units import counted, format_duration, format_size
 
 if TYPE_CHECKING:
     from holdfast.core.patterns import Patterns
@@ -85,7 +85,6 @@ def restore(
 
     Ends with 3 where something could not be restored: it is listed, and the rest is there.
     """
-    from holdfast.repo.format.snapshot import choose
     from holdfast.repo.restoring.restore import restore as give_back
     from holdfast.repo.restoring.restore_options import Overwrite, RestoreOptions
 
@@ -113,9 +112,7 @@ def restore(
         workers=len(os.sched_getaffinity(0)),
     )
     with repository.opened(settings, output) as opened:
-        snapshot, folder = choose(
-            chosen.among_if_latest(repository.readable_snapshots(opened, output), name), name
-        )
+        snapshot, folder = repository.choose_snapshot(opened, output, name, chosen)
         output.note(f"restoring {snapshot.short} of {snapshot.file.hostname} to {target}")
         with (
             repository.locked(opened, settings, output, refreshing=False) as lock,
@@ -219,7 +216,9 @@ def _tell(
         )
         return
     verb = "would restore" if wanted.dry_run else "restored"
-    parts = [f"{verb} {report.files_restored} files ({format_size(report.bytes_restored)})"]
+    parts = [
+        f"{verb} {counted(report.files_restored, 'file')} ({format_size(report.bytes_restored)})"
+    ]
     if report.files_unchanged:
         parts.append(f"left {report.files_unchanged} as they were")
     if report.files_deleted:

@@ -110,15 +110,23 @@ def local_time(nanoseconds: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(nanoseconds // 1_000_000_000))
 
 
+def states(shown: Sequence["Snapshot"], listed: Sequence["Snapshot"]) -> list[str]:
+    """What a table has of a column for partial snapshots, which is there only where some of those
+    listed are: its head, or the cells of those shown.
+    """
+    if not any(snapshot.partial for snapshot in listed):
+        return []
+    return ["partial" if each.partial else "" for each in shown] if shown else ["State"]
+
+
 def _table(output: Output, members: Sequence["Snapshot"], *, compact: bool) -> None:
-    if compact:
-        heads = ["ID", "Time", "Host", "Tags"]
-    else:
-        heads = ["ID", "Time", "Host", "Tags", "Paths", "Size"]
+    heads = ["ID", "Time", *states([], members), "Host", "Tags"]
+    heads += [] if compact else ["Paths", "Size"]
     rows = []
     for snapshot in members:
         file = snapshot.file
-        row = [snapshot.short, local_time(snapshot.time), file.hostname]
+        row = [snapshot.short, local_time(snapshot.time), *states([snapshot], members)]
+        row.append(file.hostname)
         row.append((", " if compact else "\n").join(snapshot.tags))
         if not compact:
             row.append("\n".join(map(output.shown, file.paths)))

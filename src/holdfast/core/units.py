@@ -45,9 +45,9 @@ def format_size(count: float) -> str:
     raise AssertionError
 
 
-def counted(number: int, noun: str) -> str:
-    """Like 1 pack, 2 packs; for nouns that take an s."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def counted(number: int, noun: str, nouns: str = "") -> str:
+    """Like 1 pack, 2 packs; `nouns` where the noun does not just take an s."""
+    return f"{number} {noun}" if number == 1 else f"{number} {nouns or noun + 's'}"
 
 
 def format_duration(seconds: float) -> str:

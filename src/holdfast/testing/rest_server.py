@@ -10,7 +10,7 @@ import json
 import re
 import socket
 import struct
-import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from base64 import b64encode
 from dataclasses import dataclass
 from hashlib import sha256
@@ -218,7 +218,9 @@ def _size(folder: Path) -> int:
 
 
 def main() -> None:
-    with RestServer(Path(sys.argv[1])) as server:
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="of the repository; made by the client's init")
+    with RestServer(parser.parse_args().folder) as server:
         print(f"rest:{server.url}", flush=True)  # noqa: T201  this is a program
         Event().wait()
 

@@ -32,6 +32,8 @@ class Summary(msgspec.Struct, omit_defaults=True):
     data_added_packed: int = 0
     total_files_processed: int = 0
     total_bytes_processed: int = 0
+    error_count: int = 0
+    """Ours: what could not be read as it is. restic passes over it."""
 
 
 class SnapshotFile(msgspec.Struct, omit_defaults=True):
@@ -76,6 +78,11 @@ class Snapshot:
     @property
     def tags(self) -> list[str]:
         return self.file.tags or []
+
+    @property
+    def partial(self) -> bool:
+        """Whether something could not be read when it was made, as far as it says."""
+        return self.file.summary is not None and self.file.summary.error_count > 0
 
     def __repr__(self) -> str:
         return f"Snapshot({self.short} {self.file.time} {self.file.hostname} {self.file.paths})"

@@ -220,7 +220,7 @@ class Filler:
             self._tally.note(Action.RESTORED, item.path, size)
             return made
         if keeps(found, item.entry, self._options.overwrite):
-            self._tally.note(Action.UNCHANGED, item.path, size)
+            self._tally.note(Action.SKIPPED, item.path, size)
             return None
         if self._is_same(item, folder, found) and self._refresh(item, folder, found):
             return place.identity(found)
@@ -389,7 +389,7 @@ class Filler:
         """Makes a path another name of what was just made."""
         same = found is not None and place.identity(found) == made
         if same or (found is not None and keeps(found, entry, self._options.overwrite)):
-            self._tally.note(Action.UNCHANGED, path, entry.size)
+            self._tally.note(Action.UNCHANGED if same else Action.SKIPPED, path, entry.size)
             return
         if not self._options.dry_run:
             above, name = split(path)

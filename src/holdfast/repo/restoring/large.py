@@ -116,7 +116,7 @@ class LargeFiles:
         path = join(above, name)
         if found is not None:
             if keeps(found, entry, self._options.overwrite):
-                self._note(Action.UNCHANGED, path, entry.size)
+                self._note(Action.SKIPPED, path, entry.size)
                 return None
             is_lone = place.is_kind(found, Kind.FILE) and found.st_nlink == 1
             if is_lone and found.st_size == size:

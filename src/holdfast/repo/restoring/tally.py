@@ -18,11 +18,13 @@ _FATAL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Action(StrEnum):
-    """restic's words."""
+    """What was done to a name; restic's words."""
 
     RESTORED = "restored"
     UPDATED = "updated"
     UNCHANGED = "unchanged"
+    SKIPPED = "skipped"
+    """Kept as it was found, whatever it holds."""
     DELETED = "deleted"
 
 
@@ -43,7 +45,7 @@ class Tally:
     """Whether anybody wants `changes`."""
 
     def note(self, action: Action, path: bytes, size: int = 0) -> None:
-        if action is Action.UNCHANGED:
+        if action in {Action.UNCHANGED, Action.SKIPPED}:
             self.unchanged += 1
             self.bytes_unchanged += size
         elif action is Action.DELETED:

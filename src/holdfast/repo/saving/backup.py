@@ -358,6 +358,7 @@ class _Run:
                 data_added_packed=counts.data.stored + counts.trees.stored,
                 total_files_processed=counts.files,
                 total_bytes_processed=counts.bytes,
+                error_count=counts.problems,
             ),
         )
 
