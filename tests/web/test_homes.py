@@ -96,7 +96,7 @@ def home(
         start(made, folder / "err")
         yield made
         codes = stop(made)
-        assert set(codes) == {0}, (folder / "err").read_text()[-3000:]
+        assert set(codes) <= {0, 130}, (folder / "err").read_text()[-3000:]
 
 
 def prepare(
