@@ -39,7 +39,7 @@ async def body(request: Request, fields: Sequence[str]) -> dict[str, Any]:
         raise FaceError(400, LOAD)
     try:
         parsed = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # too deep is no body either
         raise FaceError(400, LOAD) from None
     if not isinstance(parsed, dict):
         raise FaceError(400, LOAD)
