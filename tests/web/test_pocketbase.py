@@ -4,6 +4,7 @@ they never send.
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -195,6 +196,14 @@ def test_tokens_are_read_from_the_header(root: Caller, nobody: Caller) -> None:
     fresh = root("POST", "/api/collections/_superusers/auth-refresh").json()["token"]
     assert Caller(root.server, fresh)("GET", "/api/backups").status == 200
     assert root("GET", "/api/backups").status == 200
+
+
+def test_a_token_of_deep_claims_is_as_none(nobody: Caller) -> None:
+    """Nobody makes the server fail by what a token claims."""
+    for depth in (500, 1000, 1200):
+        claims = b'{"id":"x","type":"auth","z":' + b"[" * depth + b"]" * depth + b"}"
+        token = f"e30.{base64.urlsafe_b64encode(claims).decode().rstrip('=')}.x"
+        is_error(nobody("GET", "/api/backups", Authorization=token), 401, UNAUTHORIZED)
 
 
 @pytest.mark.parametrize(
@@ -453,15 +462,20 @@ def test_restoring_swaps_the_files_and_starts_again(
     assert "before.zip" in root.keys()  # noqa: SIM118  no dictionary
 
 
-def test_what_is_no_backup_is_told_at_once(server: Server, root: Caller) -> None:
+@pytest.mark.parametrize("state", [b"{}", b"no JSON", b"[" * 100_000])
+def test_what_is_no_backup_is_told_at_once(server: Server, root: Caller, state: bytes) -> None:
     """And changes nothing."""
-    damaged = bytearray(zipped(**{"holdfast/state.json": b"{}", "data.txt": b"other"}))
-    assert uploaded(root, "damaged.zip", bytes(damaged)).status == 204
-    answer = root("POST", "/api/backups/damaged.zip/restore", {})
+    name = f"damaged-{len(state)}.zip"
+    content = zipped(**{"holdfast/state.json": state, "data.txt": b"other"})
+    assert uploaded(root, name, content).status == 204
+    answer = root("POST", f"/api/backups/{name}/restore", {})
     assert answer.status == 400
     assert answer.json()["message"] == "Missing or invalid backup file."
-    is_error(
-        root("POST", "/api/backups/missing.zip/restore", {}), 400, "Missing or invalid backup file."
-    )
     assert root("GET", "/api/health").json()["data"]["canBackup"] is True
     assert (server.data.parent / "app" / "data.txt").read_text() == "data"
+
+
+def test_what_is_not_there_is_not_restored(root: Caller) -> None:
+    """The same sentence."""
+    answer = root("POST", "/api/backups/missing.zip/restore", {})
+    is_error(answer, 400, "Missing or invalid backup file.")

@@ -233,7 +233,9 @@ def _document(archive: zipfile.ZipFile) -> Json | None:
         raise InvalidError("the server's state in the archive is too large")
     try:
         return state.check(msgspec.json.decode(archive.read(member)))
-    except (msgspec.DecodeError, zipfile.BadZipFile, UnicodeDecodeError) as error:
+    except (
+        msgspec.DecodeError, zipfile.BadZipFile, UnicodeDecodeError, RecursionError
+    ) as error:  # fmt: skip
         raise DamagedError(f"the server's state in the archive is damaged: {error}") from error
 
 

@@ -71,7 +71,7 @@ def peek(token: str) -> Claims | None:
     try:
         raw = base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4))
         return msgspec.json.decode(raw, type=Claims)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter: nested too deep
         return None
 
 
