@@ -62,15 +62,24 @@ VERBS = {
     "web": Verb("serve:web", "Run the server's listeners alone.", _SERVER),
     "worker": Verb("serve:worker", "Run the server's tasks alone.", _SERVER),
     "pool": Verb("pool:app", "Manage where backups are kept.", _SERVER),
+    "target": Verb("target:app", "Manage series of backups and what is kept.", _SERVER),
+    "plan": Verb("plan:app", "Manage when the server does what by itself.", _SERVER),
+    "task": Verb("task:app", "Look at tasks, start and stop them.", _SERVER),
+    "host": Verb("host:app", "Manage machines with repositories of their own.", _SERVER),
     "user": Verb("user:app", "Manage who may sign in.", _SERVER),
     "account": Verb("account:app", "Manage RestBackup accounts.", _SERVER),
     "apikey": Verb("apikey:app", "Manage the key of the Backup-chan API.", _SERVER),
+    "catalog": Verb("catalog:app", "Keep what the server knows safe, or make it anew.", _SERVER),
+    "recovery-kit": Verb("recovery_kit:recovery_kit", "Print the page for emergencies.", _SERVER),
     "doctor": Verb("doctor:doctor", "Look for what is wrong, with remedies.", _SELF),
     "completion": Verb("completion:completion", "Print completion for a shell.", _SELF),
     "self": Verb("self_version:app", "About this program.", _SELF),
     "version": Verb("self_version:version", "Print the version.", _SELF),
 }
-OWN_OPTIONS = {"account", "api", "apikey", "completion", "pool", "restbackup", "user"}
+OWN_OPTIONS = {
+    "account", "api", "apikey", "catalog", "completion", "host", "plan", "pool", "recovery-kit",
+    "restbackup", "target", "task", "user",
+}  # fmt: skip
 """Verbs that open no repository and have options of their own."""
 
 

@@ -4,32 +4,11 @@ real output to it. A field's kind: text, number, integer, flag, list, object; `?
 missing or null.
 """
 
-from typing import NamedTuple
+from holdfast.cli.message_kinds import Field, Message
+from holdfast.cli.message_kinds import message as _message
+from holdfast.cli.messages_server import SERVER
 
-
-class Field(NamedTuple):
-    name: str
-    kind: str
-    optional: bool
-    meaning: str
-
-
-class Message(NamedTuple):
-    """`type` is the `message_type`; empty where the object has none, as in restic."""
-
-    verb: str
-    type: str
-    when: str
-    fields: tuple[Field, ...]
-
-
-def _message(verb: str, type_: str, when: str, table: str) -> Message:
-    fields = []
-    for line in filter(str.strip, table.splitlines()):
-        name, kind, meaning = line.split(maxsplit=2)
-        fields.append(Field(name, kind.rstrip("?"), kind.endswith("?"), meaning))
-    return Message(verb, type_, when, tuple(fields))
-
+__all__ = ["MESSAGES", "Field", "Message"]
 
 _SNAPSHOT = """
     time text when it was made, RFC 3339
@@ -626,4 +605,5 @@ MESSAGES = (
         python_version text of the Python that runs it
         """,
     ),
+    *SERVER,
 )

@@ -177,6 +177,15 @@ class Targets:
             tx.targets.change(target.id, pool_id=pool_id, keep=changed.keep, **values)
         return changed
 
+    def set_source(self, who: Principal, target: Target, source: Json) -> Target:
+        """What plans back up from now on."""
+        with self._ground.act(
+            who, Verb.TARGET_CHANGE, f"target {target.uid}", target=target.id,
+            pool=target.pool_id, detail={"changed": {"source": source}},
+        ) as tx:  # fmt: skip
+            tx.targets.change(target.id, source=source)
+        return replace(target, source=source)
+
     def remove(self, who: Principal, target: Target, *, files: bool) -> None:
         """With all its backups. `files` False: files of plain pools stay where they are.
 

@@ -131,6 +131,25 @@ class Tasks:
         with self._ground.read(who, Verb.TASK_LIST, "tasks") as tx:
             return tx.tasks.all(*conditions, order=order, limit=limit, offset=offset)
 
+    def look_for(
+        self,
+        who: Principal,
+        *,
+        states: Sequence[TaskState] = (),
+        kinds: Sequence[str] = (),
+        target_id: int | None = None,
+        limit: int | None = 100,
+    ) -> Sequence[Task]:
+        """The newest that have one of these states and kinds, where any are given."""
+        conditions: list[ColumnElement[bool]] = []
+        if states:
+            conditions.append(_ROW.state.in_([str(state) for state in states]))
+        if kinds:
+            conditions.append(_ROW.kind.in_(kinds))
+        if target_id is not None:
+            conditions.append(_ROW.target_id == target_id)
+        return self.list(who, *conditions, limit=limit)
+
     def of_kinds(self, who: Principal, kinds: Sequence[str], limit: int = 100) -> Sequence[Task]:
         """The newest of these kinds, oldest first."""
         return self.list(who, _ROW.kind.in_(kinds), limit=limit)[::-1]

@@ -44,6 +44,7 @@ HEAVY: Mapping[str, Callable[[Service, Run], Ended]] = {
     "relocate": moving.relocate,
     "self-backup": own.self_backup,
     "self-restore": own.self_restore,
+    "catalog-backup": own.catalog_backup,
 }
 
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from holdfast.core.access import SERVER
 from holdfast.core.errors import HoldfastError, InterruptedByUserError, RestoreError
+from holdfast.core.units import format_size
 from holdfast.jobs.body import Ended
 from holdfast.service import app_archive, state
 from holdfast.service.application import AUTOMATIC
+from holdfast.service.catalog_backup import copy_catalog
 from holdfast.service.generation import bump
 
 if TYPE_CHECKING:
@@ -33,6 +35,13 @@ def self_backup(service: Service, run: Run) -> Ended:
         for each in application.expire_automatic(int(kept)):
             run.log("info", f"{each.name} went")
     return Ended(report={"backup": backup.uid, "name": backup.name, "bytes": backup.size})
+
+
+def catalog_backup(service: Service, run: Run) -> Ended:
+    """A copy of the catalog in the data folder, looked through."""
+    made = copy_catalog(service.ground, SERVER)
+    run.log("info", f"{made.path.name}, {format_size(made.size)}")
+    return Ended(report={"path": str(made.path), "bytes": made.size})
 
 
 def self_restore(service: Service, run: Run) -> Ended:
