@@ -136,11 +136,13 @@ def test_restic_works_as_at_home(
 def test_an_append_only_pool_keeps_what_it_has(
     server: Server, service: Service, tree: Path
 ) -> None:
-    """restic's forget is refused; its backups and its locks work."""
+    """What forget sends is refused; backups and locks work."""
     machine = Machine(server, service, "frozen-life")
     good(machine.restic("init", pool="frozen"))
     good(machine.restic("backup", str(tree), pool="frozen"))
-    assert machine.restic("forget", "latest", pool="frozen").returncode != 0
+    [snapshot] = machine("GET", "snapshots/", pool="frozen").json()
+    # what `restic forget` sends; it tries a refusal again for most of a minute
+    assert machine("DELETE", f"snapshots/{snapshot}", pool="frozen").status == 403
     snapshots = json.loads(good(machine.restic("snapshots", "--json", pool="frozen")))
     assert len(snapshots) == 1
     assert machine("GET", "locks/", pool="frozen").json() == []
