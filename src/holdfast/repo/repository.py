@@ -39,6 +39,7 @@ from holdfast.repo.format.tree import Node, decode_tree
 from holdfast.repo.keys import add_key, open_key
 from holdfast.repo.objects import NOUNS, Objects
 from holdfast.store.contract import CONFIG_NAME, FileKind
+from holdfast.store.directory import DirectoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -236,6 +237,8 @@ class Repository:
             names = {item.name for item in self.store.list(FileKind.INDEX)}
             if self._index_names is None or not self._index_names <= names:
                 self.load_index()
+                if isinstance(self.store, DirectoryStore):
+                    self.store.close()  # packs kept open would keep the room of those deleted
                 return True
             for name in sorted(names - self._index_names):
                 document = self.objects.load(FileKind.INDEX, name)

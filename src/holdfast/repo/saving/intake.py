@@ -106,7 +106,7 @@ class Intake:
         self._clock = repository.clock
         self._lock = threading.Lock()
         self._live: dict[Account, Receiving] = {}
-        self._closed = False
+        self._closed = self._ended = False
         self._busy_at = self._clock.monotonic()
         self._to_trim: list[Callable[[], None]] = []
         self._windows = WindowPool()
@@ -124,6 +124,7 @@ class Intake:
             before_answer=before_answer,
             settled=self.settled,
             tick=self._tick,
+            broke=self.broke,
         )
 
     # --- for callers ------------------------------------------------------------------------------
@@ -178,9 +179,9 @@ class Intake:
         repository can be had, abandons the rest, and releases the lock. Again is well.
         """
         with self._lock:
-            if self._closed:
+            if self._ended:
                 return
-            self._closed = True
+            self._closed = self._ended = True
             live = list(self._live.values())
         for upload in live:
             if not upload.finishing:
@@ -303,6 +304,16 @@ class Intake:
         self._committer.obstructed(error)
         if now - self._obstructed_since > self._plan.lock_wait:
             self._sealers.refuse_untouched(error)
+
+    def broke(self, error: Exception) -> None:
+        with self._lock:
+            self._closed = True
+            live = list(self._live.values())
+            self._live.clear()
+        trouble = ClosedError(f"the server broke down: {error}")
+        for upload in live:
+            upload.fail(trouble)
+        self._committer.fail_all(trouble)
 
     # --- now and then -----------------------------------------------------------------------------
 

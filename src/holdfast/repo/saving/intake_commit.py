@@ -130,6 +130,7 @@ class Committer:
         before_answer: BeforeAnswer,
         settled: Callable[[Finished], None],
         tick: Callable[[], None],
+        broke: Callable[[Exception], None],
     ) -> None:
         self._repository = repository
         self._ledger = ledger
@@ -138,6 +139,7 @@ class Committer:
         self._before_answer = before_answer
         self._settled = settled
         self._tick = tick
+        self._broke = broke
         self._clock = repository.clock
         self._data, self._trees = (
             Lane(repository.objects, ledger, plan.sealing, kind)
@@ -148,6 +150,8 @@ class Committer:
         self._working = self._ending = False
         self._indexed_at = self._clock.monotonic()
         self._obstacle: HoldfastError | None = None
+        self._out_since: float | None = None
+        """Since when nobody gets inside."""
         self._thread = threading.Thread(target=self._run, name="intake-commit", daemon=True)
         self._thread.start()
 
@@ -173,6 +177,14 @@ class Committer:
     def queued(self) -> int:
         return len(self._queue) + self._working
 
+    def fail_all(self, error: BaseException) -> None:
+        """Fails what is queued."""
+        with self._cond:
+            queued = list(self._queue)
+            self._queue.clear()
+        for finished in queued:
+            finished.fail(error)
+
     def end(self) -> None:
         """Commits what is queued as far as the lock can be had, and ends the thread."""
         with self._cond:
@@ -183,19 +195,26 @@ class Committer:
     # --- the thread -------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._go_on()
+        except Exception as error:
+            self._broke(error)
+            raise
+
+    def _go_on(self) -> None:
         while True:
             with self._cond:
                 self._cond.wait_for(lambda: self._queue or self._ending, _TICK)
             self._tick()
-            self._refuse_late()
             if self._ending and not self._queue:
                 return
-            wanted = self._queue or self._index_is_due()
-            if not wanted:
+            if not self._queue and not self._index_is_due():
                 continue
             if self._get_inside():
+                self._out_since = None
                 self._work()
             else:
+                self._refuse_late()
                 with self._cond:
                     self._cond.wait(_TICK / 4)
 
@@ -222,7 +241,7 @@ class Committer:
                 self._commit(group)
             else:
                 self._ledger.save_index()
-        except StoreError:
+        except HoldfastError:
             pass  # an index between commits: the next commit tells whom it concerns
         finally:
             self._indexed_at = self._clock.monotonic()
@@ -247,21 +266,15 @@ class Committer:
         the end.
         """
         now = self._clock.monotonic()
+        self._out_since = now if self._out_since is None else self._out_since
+        late = []
         with self._cond:
-            late = [
-                finished
-                for finished in self._queue
-                if not finished.inside
-                and (
-                    finished.failed
-                    or (
-                        (finished.body is not None or self._ending)
-                        and now - finished.waits_since > self._plan.lock_wait
-                    )
-                )
-            ]
-            for finished in late:
-                self._queue.remove(finished)
+            for finished in list(self._queue):
+                impatient = finished.body is not None or self._ending
+                waits = now - max(finished.waits_since, self._out_since)
+                if finished.failed or (impatient and waits > self._plan.lock_wait):
+                    late.append(finished)
+                    self._queue.remove(finished)
         for finished in late:
             finished.fail_with_pack()
             finished.fail(
@@ -273,9 +286,9 @@ class Committer:
 
     def _commit(self, group: Sequence[Finished]) -> None:
         try:
-            self._tenure.prove()
             roots = self._seal(group)
             self._ledger.await_packs(each.account for each in roots)
+            self._tenure.prove()
             self._ledger.save_index()
             kept = self._save_snapshots({e: r for e, r in roots.items() if not e.failed})
             refused = self._before_answer(list(kept.values())) or {} if kept else {}

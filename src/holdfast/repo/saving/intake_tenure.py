@@ -43,7 +43,7 @@ BETWEEN = 5.0
 """Seconds between two pauses for wishes: two that wait for each other must not stop all work."""
 _LOOK_NEAR, _LOOK_FAR = 0.5, 5.0
 """Seconds between two looks for wishes; a request each where the store is distant."""
-_QUIET_NEAR, _QUIET_FAR = 5.0, 60.0
+_QUIET_NEAR, _QUIET_FAR = 5.0, 30.0
 """Seconds that those inside are given to come out; nobody gets in meanwhile."""
 _AGAIN_NEAR, _AGAIN_FAR = 0.25, 2.0
 """Seconds between two tries to get the lock."""
@@ -78,6 +78,10 @@ class Guarded(Protocol):
 
     def obstructed(self, error: HoldfastError) -> None:
         """The lock is wanted and cannot be had. Called again with each try that fails."""
+        ...
+
+    def broke(self, error: Exception) -> None:
+        """A mistake of ours ended the thread: nobody gets inside any more."""
         ...
 
 
@@ -180,6 +184,17 @@ class Tenure:
     # --- the thread -------------------------------------------------------------------------------
 
     def _keep(self) -> None:
+        try:
+            self._go_on()
+        except Exception as error:
+            self._guarded.broke(error)
+            raise
+        finally:
+            with self._cond:
+                self._open = False
+                self._cond.notify_all()
+
+    def _go_on(self) -> None:
         while not self._ended:
             if self._lock is not None:
                 self._tend(self._lock)
@@ -255,20 +270,24 @@ class Tenure:
 
     def _retreat(self, lock: Lock, *, pause: float) -> None:
         """Has everybody come out and releases the lock; where they do not come, all goes on."""
-        with self._cond:
-            self._open = False
-            out = self._cond.wait_for(lambda: not self._inside, self._quiet)
-            if not out and not self._lost:
-                self._open = True
-        if not out:
-            if self._open:
-                self._guarded.opened()
-            return
-        if self._guarded.busy and not self._lost:
-            with lock.refreshing():
+        with lock.refreshing():
+            if not self._everybody_out():
+                return
+            if not self._lost:
                 self._guarded.protect()
         self._let_go(lock)
         self._out_until = self._clock.monotonic() + pause
+
+    def _everybody_out(self) -> bool:
+        with self._cond:
+            self._open = False
+            if self._cond.wait_for(lambda: not self._inside, self._quiet):
+                return True
+            if self._lost:
+                return False  # and nobody gets in until they are
+            self._open = True
+        self._guarded.opened()
+        return False
 
     def _let_go(self, lock: Lock) -> None:
         try:

@@ -176,7 +176,8 @@ class Upload(Receiving):
 
     def finish(self) -> Future[Kept]:
         """Ends the content. The future is done when packs, index and snapshot are durable and
-        `before_answer` returned; until then nothing may be acknowledged to anyone.
+        `before_answer` returned; until then nothing may be acknowledged to anyone. Raises, and the
+        future fails, as `write` does.
         """
         with self._lock:
             self._check()

@@ -74,7 +74,9 @@ class IntakePlan:
     sealing: SealingPlan = field(default_factory=SealingPlan)
     """`workers`: sealing threads."""
     admitted: int = 8
-    """Uploads that are sealed at once; further ones wait unread."""
+    """Uploads that are sealed at once; further ones wait unread. Who stops giving keeps its place:
+    it is for the caller to abandon an upload that has stalled.
+    """
     admission_wait: float = 30.0
     """Seconds that they wait before StoreBusyError."""
     small: int = 256 << 10
