@@ -105,7 +105,8 @@ def test_commands_in_the_guide_are_real():
                 (" ".join(words[:n]) for n in (3, 2, 1) if " ".join(words[:n]) in known), ""
             )
             assert verb, (path.name, line)
-            options = common | {o for param in known[verb].params for o in param.opts}
+            params = known[verb].params
+            options = common | {o for each in params for o in [*each.opts, *each.secondary_opts]}
             before = words[: words.index("--")] if "--" in words else words
             for word in before:
                 if word.startswith("--"):
