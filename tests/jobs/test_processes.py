@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -51,7 +53,7 @@ def test_tasks_of_a_killed_worker_go_on_with_another(either_home):
     home.until(lambda: not any(map(_alive, pids)), 2)
     home.queue.kill(stubborn.id)
     home.until(lambda: all(home.get(task).token == 3 for task in tasks))
-    assert time.monotonic() - killed < 8
+    assert time.monotonic() - killed < 12
     go.touch()
     _wait_all(home, tasks)
     assert home.queue.wait(stubborn.id, 10).state is TaskState.CANCELLED
@@ -173,7 +175,8 @@ def test_many_tasks_outlive_many_deaths(home, round_):
             workers[victim].freeze()
             time.sleep(2.0)
             workers[victim].thaw()
-            workers[victim].popen.wait(10)
+            with suppress(subprocess.TimeoutExpired):  # nobody had noticed: it goes on
+                assert workers[victim].popen.wait(3) == DeposedError.exit_code
         workers[victim].end()
         workers[victim] = home.process(f"w{victim}", slots=4, attempts=99, **LEASE)
     _wait_all(home, tasks, 120)
