@@ -720,11 +720,19 @@ def test_a_killed_process_loses_no_answered_upload(tmp_path, steps, stock_restic
     def act(files):
         store = DirectoryStore(path, files=files)
         repository = Repository.unlocked(store, key)
-        with Intake(repository) as intake, log.open("ab", buffering=0) as out:
-            for number in range(4):
+        with log.open("ab", buffering=0) as out, Intake(repository) as intake:
+
+            def give(number):
                 content = _random(600_000 if number % 2 else 5000, number)
                 kept = _keep(intake, content, b"%d" % number).result(SECONDS)
                 out.write(f"{number} {kept.snapshot}\n".encode())
+
+            for first in (0, 4):  # four at a time
+                threads = [threading.Thread(target=give, args=(first + n,)) for n in range(4)]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
 
     def prepared():
         path = tmp_path / f"r{next(numbers)}"
