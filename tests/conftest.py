@@ -19,36 +19,56 @@ PASSWORD = "secret"
 
 @dataclass(frozen=True)
 class Restic:
-    """The real restic on one repository."""
+    """The real restic on one repository, run in `folder`."""
 
     repository: str
     cache: Path
+    folder: Path
 
-    def __call__(self, *words, allowed=(0,)):
+    def __call__(self, *words, allowed=(0,), **options):
         """Runs it; what it printed."""
-        done = self.run(*words)
+        done = self.run(*words, **options)
         assert done.returncode in allowed, f"restic {words}: {done.stdout}{done.stderr}"
         return done.stdout
 
-    def run(self, *words):
+    def run(self, *words, **options):
+        """Runs it, and says how that ended. File names that are not UTF-8 come as Python has them;
+        with `text=False` bytes come as they are.
+        """
+        settings = {"cwd": self.folder, "text": True, **options}
+        if settings["text"]:
+            settings["errors"] = "surrogateescape"
+        return subprocess.run(
+            ["restic", *map(str, words)],
+            env=self.environment, capture_output=True, timeout=120, check=False, **settings,
+        )  # fmt: skip
+
+    def start(self, *words, **options):
+        """A running process."""
+        return subprocess.Popen(["restic", *map(str, words)], env=self.environment, **options)
+
+    @property
+    def environment(self):
         env = {key: value for key, value in os.environ.items() if not key.startswith("RESTIC")}
-        env |= {
+        return env | {
             "RESTIC_PASSWORD": PASSWORD,
             "RESTIC_REPOSITORY": self.repository,
             "RESTIC_CACHE_DIR": str(self.cache),
             "GOMAXPROCS": "2",
         }
-        return subprocess.run(
-            ["restic", *words], env=env, capture_output=True, text=True, timeout=120, check=False
-        )
 
 
-@pytest.fixture
-def stock_restic(tmp_path):
+@pytest.fixture(scope="session")
+def stock_restic(tmp_path_factory):
     """The real restic on a repository, given its address; skipped where it is not installed."""
     if shutil.which("restic") is None:
         pytest.skip("the real restic is not installed (Debian package: restic)")
-    return lambda repository: Restic(str(repository), tmp_path / "restic-cache")
+    cache = tmp_path_factory.mktemp("restic-cache")
+
+    def on(repository, folder="."):
+        return Restic(str(repository), cache, folder)
+
+    return on
 
 
 @pytest.fixture(scope="session")

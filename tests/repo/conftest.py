@@ -1,11 +1,8 @@
-"""Small repositories with a history, what they hold, stores that die, and the real restic."""
+"""Small repositories with a history, what they hold, and stores that die."""
 
 from __future__ import annotations
 
-import os
 import random
-import shutil
-import subprocess
 
 import pytest
 
@@ -209,35 +206,5 @@ def killed_everywhere(clone):
                 else:
                     assert life > 1
                     break
-
-    return run
-
-
-@pytest.fixture
-def restic(tmp_path_factory):
-    """Runs the real restic on a repository in a directory; the test is skipped where there is
-    none.
-    """
-    binary = shutil.which("restic")
-    if binary is None:
-        pytest.skip("restic is not installed")
-    cache = tmp_path_factory.mktemp("restic-cache")
-
-    def run(path, *args, check=True):
-        environment = os.environ | {
-            "RESTIC_PASSWORD": PASSWORD.reveal(),
-            "RESTIC_CACHE_DIR": str(cache),
-            "GOMAXPROCS": "2",
-        }
-        done = subprocess.run(
-            [binary, "-r", str(path), *args],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert not check or done.returncode == 0, done.stdout + done.stderr
-        return done
 
     return run

@@ -61,13 +61,14 @@ def test_the_key_in_use_is_never_removed(story):
 
 
 @pytest.mark.interop
-def test_restic_opens_with_changed_passwords_and_we_with_its_own(story, restic, tmp_path):
+def test_restic_opens_with_changed_passwords_and_we_with_its_own(story, stock_restic, tmp_path):
     """I6: key files, both ways."""
     repository = story(DirectoryStore(tmp_path / "r"), days=1, files=1)
     (tmp_path / "new").write_text(NEW.reveal())
-    restic(tmp_path / "r", "key", "add", "--new-password-file", str(tmp_path / "new"))
+    restic = stock_restic(tmp_path / "r")
+    restic("key", "add", "--new-password-file", str(tmp_path / "new"))
     theirs = Repository.open(DirectoryStore(tmp_path / "r"), NEW)
     assert theirs.key_id != repository.key_id
     change_password(theirs.store, theirs.objects.key, OLD, in_use=theirs.key_id, clock=theirs.clock)
-    restic(tmp_path / "r", "check")
+    restic("check")
     assert len(list(theirs.store.list(FileKind.KEY))) == 2

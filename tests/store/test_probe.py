@@ -1,7 +1,5 @@
 """The trial of a store finds what is wrong with it, and leaves nothing behind."""
 
-import shutil
-import subprocess
 from threading import current_thread, main_thread
 
 import pytest
@@ -162,15 +160,9 @@ def test_lies_are_found(clock, store, subject, verdict):
 
 
 @pytest.mark.interop
-@pytest.mark.skipif(not shutil.which("restic"), reason="restic is not installed")
-def test_trial_harms_no_repository(tmp_path):
+def test_trial_harms_no_repository(tmp_path, stock_restic):
     """I2, I6: even where nothing of it can be removed, stock restic finds the repository sound."""
-    environ = {"RESTIC_PASSWORD": "secret", "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
-
-    def restic(*arguments):
-        command = ["restic", "--repo", tmp_path / "repository", "--no-cache", *arguments]
-        subprocess.run(command, env=environ, check=True, capture_output=True, timeout=120)
-
+    restic = stock_restic(tmp_path / "repository")
     (tmp_path / "file").write_bytes(b"content")
     restic("init")
     restic("backup", tmp_path / "file")

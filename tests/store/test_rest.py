@@ -1,8 +1,6 @@
 """The client of restic's REST protocol, against a server written apart from it."""
 
-import shutil
 import socket
-import subprocess
 from contextlib import contextmanager, suppress
 from threading import Thread
 
@@ -207,20 +205,14 @@ def raw_server(answer):
 
 
 @pytest.mark.interop
-@pytest.mark.skipif(not shutil.which("restic"), reason="restic is not installed")
-def test_stock_restic_and_this_client_mean_the_same_protocol(server, store, tmp_path):
+def test_stock_restic_and_this_client_mean_the_same_protocol(server, store, tmp_path, stock_restic):
     """I6: this client reads each object of a repository that restic keeps on the server."""
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "file").write_bytes(sample(3_000_000))
-    for arguments in (["init"], ["backup", "source"], ["check", "--read-data"]):
-        subprocess.run(
-            ["restic", "--repo", f"rest:{server.url}", "--no-cache", *arguments],
-            cwd=tmp_path,
-            env={"RESTIC_PASSWORD": "secret", "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
-            check=True,
-            capture_output=True,
-            timeout=120,
-        )
+    restic = stock_restic(f"rest:{server.url}", tmp_path)
+    restic("init")
+    restic("backup", "source")
+    restic("check", "--read-data")
     for kind in FileKind:
         found = list(store.list(kind))
         assert len(found) == {"config": 1, "keys": 1, "locks": 0, "snapshots": 1}.get(

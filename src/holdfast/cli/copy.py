@@ -9,9 +9,11 @@ from holdfast.cli import options, repository
 from holdfast.cli import settings as settings_of
 from holdfast.cli.output import Output
 from holdfast.cli.progress import Meter
+from holdfast.cli.second import Second, opened_second, with_second
 from holdfast.core.units import counted, format_size
 
 
+@with_second
 def copy(
     ctx: typer.Context,
     *,
@@ -19,15 +21,10 @@ def copy(
         list[str] | None,
         typer.Argument(metavar="[SNAPSHOT]...", help="Only these; else all that fit."),
     ] = None,
-    from_repo: options.FromRepo = None,
-    from_repository_file: options.FromRepositoryFile = None,
-    from_password_file: options.FromPasswordFile = None,
-    from_password_command: options.FromPasswordCommand = None,
-    from_key_hint: options.FromKeyHint = None,
-    from_insecure_no_password: options.FromInsecureNoPassword = False,
     host: options.Hosts = None,
     tag: options.Tags = None,
     path: options.Paths = None,
+    second: Second,
 ) -> None:
     """Copies snapshots from --from-repo into -r, with all that they need. What is there already is
     skipped.
@@ -37,17 +34,9 @@ def copy(
 
     settings = settings_of.of(ctx)
     output = Output(settings)
-    second = repository.Second(
-        from_repo,
-        from_repository_file,
-        from_password_file,
-        from_password_command,
-        from_key_hint,
-        from_insecure_no_password,
-    )
     chosen = options.Chosen.of(host, tag, path)
     with (
-        repository.opened_second(settings, second, output) as source,
+        opened_second(settings, second, output) as source,
         repository.opened(settings, output) as destination,
     ):
         if not same_polynomial(source, destination):

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from holdfast.cli import options, password, repository
+from holdfast.cli import password, repository
 from holdfast.cli import settings as settings_of
 from holdfast.cli.output import Output
+from holdfast.cli.second import Second, opened_second, with_second
 from holdfast.core.errors import UsageError
 from holdfast.core.units import counted
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from holdfast.store.contract import Store
 
 
+@with_second
 def init(
     ctx: typer.Context,
     *,
@@ -28,12 +30,7 @@ def init(
             help="Cut files as the --from-repo repository does, so that copies deduplicate.",
         ),
     ] = False,
-    from_repo: options.FromRepo = None,
-    from_repository_file: options.FromRepositoryFile = None,
-    from_password_file: options.FromPasswordFile = None,
-    from_password_command: options.FromPasswordCommand = None,
-    from_key_hint: options.FromKeyHint = None,
-    from_insecure_no_password: options.FromInsecureNoPassword = False,
+    second: Second,
 ) -> None:
     """Makes a new, encrypted repository. Keep its password: without it, nobody can read what is in
     there.
@@ -44,15 +41,7 @@ def init(
     output = Output(settings)
     polynomial = None
     if copy_chunker_params:
-        second = repository.Second(
-            from_repo,
-            from_repository_file,
-            from_password_file,
-            from_password_command,
-            from_key_hint,
-            from_insecure_no_password,
-        )
-        with repository.opened_second(settings, second, output) as other:
+        with opened_second(settings, second, output) as other:
             polynomial = other.config.polynomial
     store = repository.open_place(settings, output)
     try:

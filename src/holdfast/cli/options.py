@@ -35,50 +35,6 @@ SnapshotNames = Annotated[
     typer.Argument(metavar="[SNAPSHOT]...", help="Only these; `latest` is one."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Only tell what would be done.")]
-FromRepo = Annotated[
-    str | None,
-    typer.Option(
-        metavar="REPOSITORY", envvar=env("FROM_REPOSITORY"), help="Repository to copy from."
-    ),
-]
-FromRepositoryFile = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE",
-        envvar=env("FROM_REPOSITORY_FILE"),
-        help="File to read the address of the repository to copy from.",
-    ),
-]
-FromPasswordFile = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE",
-        envvar=env("FROM_PASSWORD_FILE"),
-        help="File to read the password of the repository to copy from.",
-    ),
-]
-FromPasswordCommand = Annotated[
-    str | None,
-    typer.Option(
-        metavar="COMMAND",
-        envvar=env("FROM_PASSWORD_COMMAND"),
-        help="Program that prints the password of the repository to copy from.",
-    ),
-]
-FromKeyHint = Annotated[
-    str | None,
-    typer.Option(
-        metavar="KEY",
-        envvar=env("FROM_KEY_HINT"),
-        help="Key of the repository to copy from to try first.",
-    ),
-]
-FromInsecureNoPassword = Annotated[
-    bool,
-    typer.Option(
-        "--from-insecure-no-password", help="The repository to copy from has the empty password."
-    ),
-]
 
 
 @dataclass(frozen=True, slots=True)

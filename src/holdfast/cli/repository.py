@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,18 +26,6 @@ if TYPE_CHECKING:
     from holdfast.repo.repository import Refused, Repository
     from holdfast.store.contract import Store
     from holdfast.store.retry import Patience, Retry
-
-
-@dataclass(frozen=True, slots=True)
-class Second:
-    """The other repository of `copy` and `init`: restic's --from-... options."""
-
-    repo: str | None
-    repository_file: str | None
-    password_file: str | None
-    password_command: str | None
-    key_hint: str | None
-    insecure_no_password: bool = False
 
 
 def address_of(settings: Settings) -> str:
@@ -147,29 +134,6 @@ def opened(settings: Settings, output: Output) -> Iterator["Repository"]:
         yield found
     finally:
         store.close()
-
-
-@contextmanager
-def opened_second(settings: Settings, second: Second, output: Output) -> Iterator["Repository"]:
-    """The repository that the --from-... options name."""
-    from dataclasses import replace
-
-    if not second.repo and not second.repository_file:
-        raise UsageError(
-            "no repository to copy from was named",
-            remedy="Nothing was changed. Name it with --from-repo.",
-        )
-    theirs = replace(
-        settings,
-        repo=second.repo,
-        repository_file=second.repository_file,
-        password_file=second.password_file,
-        password_command=second.password_command,
-        key_hint=second.key_hint or "",
-        insecure_no_password=second.insecure_no_password,
-    )
-    with opened(theirs, output) as repository:
-        yield repository
 
 
 @contextmanager

@@ -2,8 +2,6 @@
 
 import json
 import os
-import shutil
-import subprocess
 
 import pytest
 from hypothesis import given, settings
@@ -216,27 +214,19 @@ def test_large_indexes_are_split():
 
 
 @pytest.fixture(scope="module", params=["1", "2"], ids=["version1", "version2"])
-def index_of_restic(request, tmp_path_factory):
+def index_of_restic(request, tmp_path_factory, stock_restic):
     """The only index of a new repository, as restic wrote it, and the repository's version."""
     folder = tmp_path_factory.mktemp("restic")
-    environment = {**os.environ, "RESTIC_PASSWORD": "x", "RESTIC_REPOSITORY": str(folder / "r")}
-
-    def restic(*arguments):
-        command = ["restic", "--no-cache", "-q", *arguments]
-        return subprocess.run(
-            command, cwd=folder, env=environment, check=True, capture_output=True, timeout=120
-        ).stdout
-
+    restic = stock_restic(folder / "r", folder)
     (folder / "text").write_text("a line of text\n" * 1000)
     (folder / "noise").write_bytes(os.urandom(100_000))
     restic("init", "--repository-version", request.param)
     restic("backup", "text", "noise")
-    (name,) = restic("list", "index").decode().split()
-    return restic("cat", "index", name).removesuffix(b"\n"), request.param
+    (name,) = restic("list", "index").split()
+    return restic("cat", "index", name, text=False).removesuffix(b"\n"), request.param
 
 
 @pytest.mark.interop
-@pytest.mark.skipif(not shutil.which("restic"), reason="restic is not installed")
 def test_index_of_restic_is_read_and_written_alike(index_of_restic, kernel):
     """I6: the scanner takes restic's own index, and we would have written the same bytes."""
     document, version = index_of_restic

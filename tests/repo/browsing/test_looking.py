@@ -37,25 +37,11 @@ def forger():
 
 
 @pytest.fixture(scope="module")
-def history(tmp_path_factory):
+def history(tmp_path_factory, stock_restic):
     """Two snapshots by the real restic: repository, snapshots, source, and how to run restic."""
     place = tmp_path_factory.mktemp("history")
     source = place / "source"
-    env = os.environ | {
-        "RESTIC_PASSWORD": "secret",
-        "RESTIC_REPOSITORY": str(place / "repository"),
-        "RESTIC_CACHE_DIR": str(place / "cache"),
-    }
-
-    def restic(*words):
-        return subprocess.run(
-            ["restic", *words], env=env, capture_output=True, text=True, check=True, timeout=60
-        ).stdout
-
-    try:
-        restic("version")
-    except FileNotFoundError:
-        pytest.skip("the real restic is not installed")
+    restic = stock_restic(place / "repository")
     rnd = random.Random(1)
     (source / "sub" / "deep").mkdir(parents=True)
     (source / "gone").mkdir()

@@ -2,10 +2,7 @@
 
 import hashlib
 import json
-import os
 import random
-import shutil
-import subprocess
 from itertools import accumulate, combinations
 
 import pytest
@@ -216,8 +213,7 @@ def test_new_polynomials_are_random_and_irreducible():
 
 
 @pytest.mark.interop
-@pytest.mark.skipif(not shutil.which("restic"), reason="restic is not installed")
-def test_restic_cuts_at_the_same_places(tmp_path):
+def test_restic_cuts_at_the_same_places(tmp_path, stock_restic):
     """I6: the chunks of restic's own backup have the digests of ours, for data of every kind."""
     rng = random.Random(7)
     planted = noise(3 << 20, 9)
@@ -231,14 +227,7 @@ def test_restic_cuts_at_the_same_places(tmp_path):
         "shorter": rng.randbytes(MIN_SIZE - 1),
         "empty": b"",
     }  # fmt: skip
-    environment = {**os.environ, "RESTIC_PASSWORD": "x", "RESTIC_REPOSITORY": str(tmp_path / "r")}
-
-    def restic(*arguments):
-        command = ["restic", "--no-cache", "-q", *arguments]
-        return subprocess.run(
-            command, cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=120
-        ).stdout
-
+    restic = stock_restic(tmp_path / "r", tmp_path)
     restic("init")
     polynomial = int(json.loads(restic("cat", "config"))["chunker_polynomial"], 16)
     assert is_irreducible(polynomial)

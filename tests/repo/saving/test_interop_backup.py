@@ -233,13 +233,13 @@ def test_we_respect_a_running_restic_and_outlive_a_killed_one(tmp_path, stock_re
     """
     repository = Repository.init(DirectoryStore(tmp_path / "repo"), PASSWORD)
     locks = tmp_path / "repo" / "locks"
-    env = os.environ | {"RESTIC_PASSWORD": "secret", "RESTIC_CACHE_DIR": str(tmp_path / "cache")}
-    running = subprocess.Popen(
-        ["restic", "-r", str(tmp_path / "repo"), "backup", "--stdin"],
+    restic = stock_restic(tmp_path / "repo")
+    running = restic.start(
+        "backup",
+        "--stdin",
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env=env,
     )
     deadline = time.monotonic() + 60
     while not any(locks.iterdir()):
@@ -254,7 +254,7 @@ def test_we_respect_a_running_restic_and_outlive_a_killed_one(tmp_path, stock_re
     assert any(locks.iterdir())
     acquire(repository.objects, exclusive=True, clock=repository.clock).release()
     assert not any(locks.iterdir())
-    stock_restic(tmp_path / "repo")("check")
+    restic("check")
 
 
 def test_many_small_files_through_the_workers(tmp_path, stock_restic):

@@ -102,25 +102,22 @@ def test_content_is_cut_alike_where_the_polynomial_was_taken_over(story):
 
 
 @pytest.mark.interop
-def test_restic_accepts_our_copies_and_skips_them(story, restic, tmp_path):
+def test_restic_accepts_our_copies_and_skips_them(story, stock_restic, tmp_path):
     """I6: restic checks a copy of ours, and its own copy finds that all is there already."""
     source = story(DirectoryStore(tmp_path / "a"), days=3)
     destination = Repository.init(DirectoryStore(tmp_path / "b"), PASSWORD)
     _copy(source, destination)
-    restic(tmp_path / "b", "check", "--read-data")
+    restic = stock_restic(tmp_path / "b")
+    restic("check", "--read-data")
     (tmp_path / "p").write_text("secret")
-    answer = restic(
-        tmp_path / "b", "copy", "--from-repo", str(tmp_path / "a"),
-        "--from-password-file", str(tmp_path / "p"),
-    )  # fmt: skip
-    assert answer.stdout.count("was already copied") == 3
-    assert len(json.loads(restic(tmp_path / "b", "snapshots", "--json").stdout)) == 3
+    words = ("copy", "--from-repo", tmp_path / "a", "--from-password-file", tmp_path / "p")
+    answer = restic(*words)
+    assert answer.count("was already copied") == 3
+    assert len(json.loads(restic("snapshots", "--json"))) == 3
     third = tmp_path / "c"
-    restic(third, "init")
-    restic(
-        third, "copy", "--from-repo", str(tmp_path / "a"),
-        "--from-password-file", str(tmp_path / "p"),
-    )  # fmt: skip
+    restic = stock_restic(third)
+    restic("init")
+    restic(*words)
     theirs = Repository.open(DirectoryStore(third), PASSWORD)
     assert all(copied.skipped for copied in _copy(source, theirs).snapshots)
     assert len(list(theirs.store.list(FileKind.SNAPSHOT))) == 3

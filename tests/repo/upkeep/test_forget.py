@@ -64,7 +64,9 @@ def _random_rules(rnd):
 
 @pytest.mark.interop
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
-def test_decisions_and_reasons_are_those_of_restic(restic, tmp_path, monkeypatch, zone, story):
+def test_decisions_and_reasons_are_those_of_restic(
+    stock_restic, tmp_path, monkeypatch, zone, story
+):
     """F46: on random histories and rules, every snapshot has restic's decision, with restic's
     reasons and counters; only the newest of a group is kept where restic would not.
     """
@@ -77,11 +79,11 @@ def test_decisions_and_reasons_are_those_of_restic(restic, tmp_path, monkeypatch
     for _ in range(4):
         rules, arguments = _random_rules(rnd)
         grouping = rnd.choice(["host,paths", "host", "tags", "", "host,paths,tags"])
-        answer = restic(
-            tmp_path, "forget", "--dry-run", "--json", "--group-by", grouping, *arguments
+        answer = stock_restic(tmp_path)(
+            "forget", "--dry-run", "--json", "--group-by", grouping, *arguments
         )
         theirs = {}
-        for group in json.loads(answer.stdout):
+        for group in json.loads(answer):
             for snapshot in group["remove"] or []:
                 theirs[snapshot["id"]] = (False, [], {})
             for snapshot, reason in zip(group["keep"] or [], group["reasons"] or [], strict=True):
@@ -183,16 +185,17 @@ def test_a_killed_retag_never_loses_the_snapshot(story, kept, exclusive, reopen,
 
 
 @pytest.mark.interop
-def test_restic_reads_changed_tags_and_we_its_own(restic, story, tmp_path, exclusive):
+def test_restic_reads_changed_tags_and_we_its_own(stock_restic, story, tmp_path, exclusive):
     """I6: tags and `original`, both ways."""
     repository = story(DirectoryStore(tmp_path), days=1)
     [first] = repository.snapshots()
     lock = exclusive(repository)
     retag(repository, [first], lock=lock, add=["ours"])
     lock.release()
-    [seen] = json.loads(restic(tmp_path, "snapshots", "--json").stdout)
+    restic = stock_restic(tmp_path)
+    [seen] = json.loads(restic("snapshots", "--json"))
     assert (seen["tags"], seen["original"]) == (["ours"], first.id)
-    restic(tmp_path, "tag", "--add", "theirs")
+    restic("tag", "--add", "theirs")
     [snapshot] = Repository.unlocked(repository.store, repository.objects.key).snapshots()
     assert snapshot.tags == ["ours", "theirs"]
     assert snapshot.file.original == first.id

@@ -102,7 +102,7 @@ def test_a_disk_that_is_full_to_the_last_byte_is_freed(disk, story, kept):
     assert check(repository, read=ALL, lock=None, progress=SILENCE, workers=0).sound
 
 
-def test_a_prune_of_its_own_starts_on_a_full_disk(disk, story, kept, restic):
+def test_a_prune_of_its_own_starts_on_a_full_disk(disk, story, kept, stock_restic):
     """I1, F2: nothing is left but what was kept aside, and that is enough for the lock and for the
     new index; restic does not mind the file.
     """
@@ -126,8 +126,9 @@ def test_a_prune_of_its_own_starts_on_a_full_disk(disk, story, kept, restic):
     assert kept(repository) == before
     assert (disk / "r" / RESERVE).exists()  # for the next time
     (disk / "ballast").unlink()
-    restic(disk / "r", "check", "--read-data")
-    restic(disk / "r", "prune", "--max-unused", "0")
+    restic = stock_restic(disk / "r")
+    restic("check", "--read-data")
+    restic("prune", "--max-unused", "0")
     assert (disk / "r" / RESERVE).exists()
     assert kept(Repository.unlocked(repository.store, repository.objects.key)) == before
 

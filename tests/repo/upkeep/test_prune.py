@@ -381,7 +381,7 @@ def test_forgetting_needs_no_room(story, silence):
 
 @pytest.mark.interop
 def test_restic_accepts_what_is_left_and_we_what_restic_left(
-    story, kept, exclusive, restic, tmp_path
+    story, kept, exclusive, stock_restic, tmp_path
 ):
     """I6: after our prune restic finds every byte in order; after restic's so do we; a repository
     with waiting packs is accepted, too.
@@ -394,21 +394,22 @@ def test_restic_accepts_what_is_left_and_we_what_restic_left(
     assert _prune(repository, exclusive(repository), grace).waiting > 0
     lock = exclusive(repository)
     lock.release()
-    restic(tmp_path / "r", "check", "--read-data")
+    restic = stock_restic(tmp_path / "r")
+    restic("check", "--read-data")
     assert kept(repository) == before
     _prune(repository, lock := exclusive(repository))
     lock.release()
-    restic(tmp_path / "r", "check", "--read-data")
-    restic(tmp_path / "r", "forget", "--keep-last", "2", "--prune", "--max-unused", "0")
+    restic("check", "--read-data")
+    restic("forget", "--keep-last", "2", "--prune", "--max-unused", "0")
     left = kept(repository)
     assert left == {s: before[s] for s in left}
     assert len(left) == 2
     fresh = _with_clock(repository, store, repository.clock)
     assert _check(fresh).sound
-    restic(tmp_path / "r", "backup", str(tmp_path / "r" / "config"))
+    restic("backup", str(tmp_path / "r" / "config"))
     _forget_oldest(fresh, 1)
     before = kept(fresh)
     _prune(fresh, lock := exclusive(fresh))
     lock.release()
-    restic(tmp_path / "r", "check", "--read-data")
+    restic("check", "--read-data")
     assert kept(fresh) == before

@@ -179,10 +179,10 @@ def test_no_sequence_of_acts_loses_a_byte_in_a_thousand_lives(block, lifes_tools
 
 @pytest.mark.interop
 @pytest.mark.parametrize("seed", [101, 102])
-def test_restic_accepts_what_a_random_life_leaves(seed, tmp_path, lifes_tools, restic):
+def test_restic_accepts_what_a_random_life_leaves(seed, tmp_path, lifes_tools, stock_restic):
     """I6: stock restic finds no error, and reads the same snapshots."""
     clock = FakeClock(now=1_700_000_000 * 10**9)
     life = _live(seed, DirectoryStore(tmp_path, clock=clock), clock, lifes_tools)
     for item in list(life.store.list(FileKind.LOCK)):
         life.store.remove(FileKind.LOCK, item.name)
-    restic(tmp_path, "check", "--read-data")
+    stock_restic(tmp_path)("check", "--read-data")

@@ -278,7 +278,7 @@ def test_a_snapshot_whose_root_is_lost_can_only_be_forgotten(story, exclusive, r
 
 
 @pytest.mark.interop
-def test_restic_accepts_what_was_repaired(story, exclusive, restic, tmp_path, reopen):
+def test_restic_accepts_what_was_repaired(story, exclusive, stock_restic, tmp_path, reopen):
     """I6: a lost pack, then index and snapshots repaired and pruned by us: restic finds no
     error.
     """
@@ -291,13 +291,14 @@ def test_restic_accepts_what_was_repaired(story, exclusive, restic, tmp_path, re
     fresh = reopen(repository, store)
     assert _repair(fresh, lock, forget=True)
     lock.release()
-    restic(tmp_path, "check", "--read-data")
+    restic = stock_restic(tmp_path)
+    restic("check", "--read-data")
     for item in list(store.list(FileKind.INDEX)):
         store.remove(FileKind.INDEX, item.name)
     lock = exclusive(fresh)
     _index(reopen(repository, store), lock)
     lock.release()
-    restic(tmp_path, "check", "--read-data")
+    restic("check", "--read-data")
 
 
 def test_what_is_left_of_a_pack_that_was_cut_short_is_saved(back_up_tree, kept, exclusive, reopen):

@@ -11,11 +11,11 @@ from holdfast.store.directory import DirectoryStore
 
 @pytest.mark.interop
 @pytest.mark.parametrize("mode", list(CountMode))
-def test_every_count_is_that_of_restic(story, restic, tmp_path, mode):
+def test_every_count_is_that_of_restic(story, stock_restic, tmp_path, mode):
     """The four modes over all snapshots, field by field."""
     repository = story(DirectoryStore(tmp_path), days=4)
     ours = stats(
         repository, list(repository.snapshots()), mode, progress=Silence(), workers=0
     ).as_json()
-    theirs = json.loads(restic(tmp_path, "stats", "--json", "--mode", mode).stdout)
+    theirs = json.loads(stock_restic(tmp_path)("stats", "--json", "--mode", mode))
     assert theirs.items() <= ours.items()

@@ -2,8 +2,6 @@
 
 import json
 import os
-import shutil
-import subprocess
 from types import SimpleNamespace
 
 import pytest
@@ -18,10 +16,7 @@ from holdfast.sources.files.lists import read_patterns, read_roots
 from holdfast.sources.files.source import FileSource
 from holdfast.store.directory import DirectoryStore
 
-pytestmark = [
-    pytest.mark.interop,
-    pytest.mark.skipif(not shutil.which("restic"), reason="no restic here"),
-]
+pytestmark = pytest.mark.interop
 
 TREE = {
     "a.o": b"", "b.O": b"", "note.txt": b"12345", ".hidden": b"", "~": b"", "x[1].c": b"",
@@ -50,24 +45,12 @@ def tree(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def restic(tree):
+def restic(tree, stock_restic):
     """Restic: run it, ask what it would keep, and what of that is below the tree."""
-    environment = {
-        **os.environ,
-        "RESTIC_PASSWORD": "restic",
-        "RESTIC_REPOSITORY": str(tree / "repository"),
-        "HOME": str(tree),
-    }
-
-    def run(*arguments, cwd=tree):
-        return subprocess.run(
-            ["restic", "--no-cache", *arguments],
-            env=environment, check=True, capture_output=True, timeout=60, cwd=cwd,
-        ).stdout  # fmt: skip
-
+    run = stock_restic(tree / "repository", tree)
     # Ours, because restic would choose a key that takes half a second each time it is opened.
     store = DirectoryStore(tree / "repository")
-    Repository.init(store, Secret("restic"), clock=SystemClock())
+    Repository.init(store, Secret("secret"), clock=SystemClock())
     below = f"{tree}/tree/"
 
     def items(*arguments, cwd=tree):
@@ -263,7 +246,7 @@ def test_snapshots_of_relative_roots_are_those_of_restic(here, tree, restic):
     """The same tree to the letter, the same absolute paths, and nothing is read again."""
     names = ["docs", "../beside/a", "note.txt"]
     restic.run("backup", *names, cwd=here)
-    repository = Repository.open(DirectoryStore(tree / "repository"), Secret("restic"))
+    repository = Repository.open(DirectoryStore(tree / "repository"), Secret("secret"))
     (theirs,) = repository.snapshots()
 
     source = FileSource(map(os.fsencode, names))
