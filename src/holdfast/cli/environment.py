@@ -12,5 +12,7 @@ VARIABLES = {
     "AWS_SESSION_TOKEN": "Token of a temporary key.",
     "AWS_DEFAULT_REGION": "Region of the bucket.",
     "XDG_CACHE_HOME": "Where caches lie; ours is the folder `holdfast` in it.",
+    "HOLDFAST_TESTING": "Where 1, `python -m holdfast.testing` may change when backups were made; "
+    "for tests only.",
     "HOLDFAST_DEBUG": "Where set, a mistake in Holdfast itself also prints where it happened.",
 }
