@@ -69,7 +69,7 @@ def until(reached, seconds=30):
 
 def leftovers(repository):
     """Locks and half-written files."""
-    return [*(repository / "locks").iterdir(), *repository.rglob(".holdfast-*")]
+    return [*(repository / "locks").iterdir(), *repository.rglob(".holdfast-*.tmp")]
 
 
 def stored_packs(repository):
