@@ -95,6 +95,8 @@ def questions(service: Service) -> Mapping[str, Callable[[], object]]:
         "all of a small target": lambda: backups.list(SHELL, small, oldest_first=True),
         "recycled, 50 of all": lambda: backups.list(SHELL, states=[BackupState.RECYCLED], limit=50),
         "page 500 of the large target": lambda: backups.list(SHELL, large, limit=50, offset=25_000),
+        "newest 50 of a face": lambda: backups.list(SHELL, face=Face.BACKUPCHAN, limit=50),
+        "totals of a face": lambda: backups.totals(SHELL, face=Face.BACKUPCHAN),
         "one by uid": lambda: backups.get(SHELL, one.uid),
         "one by name": lambda: backups.find(SHELL, small, one.name),
         "totals of all": lambda: backups.totals(SHELL),

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from contextlib import closing
 
 import pytest
 
-from holdfast.core.errors import CatalogError, ConfigurationError, RecordNotFoundError
+from holdfast.core.errors import (
+    CatalogError,
+    CatalogUnreachableError,
+    ConfigurationError,
+    RecordNotFoundError,
+)
 from holdfast.core.records import Host, Pool
 from holdfast.service import recovery_facts
+from holdfast.service.generation import Watch, bump
 from holdfast.service.opening import can_be_opened, open_ground, open_sound_ground
 
 
@@ -129,3 +136,33 @@ def test_the_facts_follow(data):
             tx.pools.remove(name="second")
     assert [each["name"] for each in json.loads(path.read_text())["pools"]] == ["main"]
     assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_running_server_notices(data, monkeypatch):
+    """That its catalog is another, is gone, or is damaged; not that it is slow to answer."""
+    ground = open_ground(data)
+    with closing(ground.catalog):
+        watch = Watch(ground.catalog)
+        assert not watch.is_due()
+        monkeypatch.setattr(
+            "holdfast.service.generation.current", raising(CatalogUnreachableError("busy"))
+        )
+        assert not watch.is_due()
+        monkeypatch.setattr("holdfast.service.generation.current", raising(CatalogError("damaged")))
+        assert watch.is_due()
+        monkeypatch.undo()
+        file = data / "catalog.db"
+        file.rename(data / "aside")
+        assert watch.is_due()
+        shutil.copyfile(data / "aside", file)
+        assert watch.is_due()
+        with ground.catalog.write() as tx:
+            bump(tx)
+        assert watch.is_due()
+
+
+def raising(error):
+    def call(_catalog):
+        raise error
+
+    return call

@@ -22,6 +22,7 @@ from holdfast.core.errors import (
     DamagedError,
     DataFolderBusyError,
     NoRepositoryError,
+    RecordExistsError,
     UsageError,
 )
 from holdfast.core.keeping import Criteria, KeepRule
@@ -37,6 +38,7 @@ from holdfast.service.server import open_service
 from holdfast.service.targets import Draft
 from holdfast.store.contract import FileKind
 from holdfast.store.directory import DirectoryStore
+from holdfast.testing.fake_clock import FakeClock
 
 KEEP = KeepRule(Criteria.COUNT, 7)
 CONTENT = b"content " * 1000
@@ -403,7 +405,7 @@ def test_on_postgresql_an_empty_database_is_filled(home, postgresql):
 
 
 def test_copies(home, tmp_path):
-    """Whole, private, checked; only the newest stay of those in the data folder."""
+    """Whole, private, checked, in a new file."""
     data = home / "data"
     with opened(data) as service:
         made = copy_catalog(service.ground, SHELL, tmp_path / "copy")
@@ -415,6 +417,29 @@ def test_copies(home, tmp_path):
             assert count == tx.backups.count()
             assert tx.audit.count(tables.audit.c.verb == "catalog.backup") == 1
         assert sorted(tmp_path.glob("*copy*")) == [made.path]
+        with pytest.raises(RecordExistsError):
+            copy_catalog(service.ground, SHELL, tmp_path / "copy")
+
+
+def test_old_copies_go(home):
+    """The newest three stay, and the newest of each of three days; nothing else is touched."""
+    data = home / "data"
+    folder = data / "copies"
+    folder.mkdir()
+    (folder / "notes.txt").touch()
+    hours = (
+        "20260101T01", "20260102T01", "20260102T02", "20260103T01", "20260104T01", "20260104T02",
+        "20260104T03", "20260104T04",
+    )  # fmt: skip
+    for hour in hours:
+        (folder / f"catalog-{hour}0000Z.db").touch()
+    with opened(data) as service:
+        service.ground.clock = FakeClock(now=1_767_506_400 * 10**9)  # the fourth, at six
+        copy_catalog(service.ground, SHELL)
+    left = sorted(path.name.removeprefix("catalog-")[:11] for path in folder.iterdir())
+    assert left == [
+        "20260102T02", "20260103T01", "20260104T03", "20260104T04", "20260104T06", "notes.txt",
+    ]  # fmt: skip
 
 
 def test_copies_on_postgresql(tmp_path, postgresql, monkeypatch):

@@ -16,7 +16,12 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 from holdfast.catalog import tables
 from holdfast.catalog.rows import Rows
 from holdfast.core import records
-from holdfast.core.errors import CatalogError, RecordExistsError, StorageFullError
+from holdfast.core.errors import (
+    CatalogError,
+    CatalogUnreachableError,
+    RecordExistsError,
+    StorageFullError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -28,7 +33,6 @@ _WAIT = 30.0
 """Seconds a writer waits for the one before."""
 _MOST = 20
 """Problems that are told."""
-_TRY_AGAIN = "Backups are untouched. See that the database can be reached, then try again."
 
 
 class Transaction:
@@ -235,8 +239,8 @@ def told() -> Iterator[None]:
             raise StorageFullError("the disk that holds the catalog is full") from error
         if "no such" in str(error.orig):  # table or column: it is not what it was
             raise CatalogError(f"the catalog cannot be used: {_first_line(error)}") from error
-        raise CatalogError(
-            f"the catalog does not answer: {_first_line(error)}", remedy=_TRY_AGAIN
+        raise CatalogUnreachableError(
+            f"the catalog does not answer: {_first_line(error)}"
         ) from error
     except DatabaseError as error:
         raise CatalogError(f"the catalog cannot be used: {_first_line(error)}") from error

@@ -151,17 +151,15 @@ def backup(
     data: Data,
     to: Annotated[
         Path | None,
-        typer.Option(
-            "--to", metavar="FILE", help="A new file (default: in the data folder, 3 are kept)."
-        ),
+        typer.Option("--to", metavar="FILE", help="A new file (default: in the data folder)."),
     ] = None,
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
     """Copies the catalog while the server works, and looks the copy through.
 
-    A copy is worth nothing to others without the master key, which is not in it. The server makes
-    one every day.
+    Secrets in a copy are sealed by the master key, which is not in it. The server makes one every
+    hour; in the data folder the newest three stay, and the newest of each of three days.
     """
     output = output_of(json=json)
     with ground_of(data, config) as ground:

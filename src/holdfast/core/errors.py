@@ -504,6 +504,14 @@ class CatalogError(HoldfastError):
     )
 
 
+class CatalogUnreachableError(CatalogError):
+    """Its database does not answer: it is down, or busy for too long."""
+
+    code = "catalog-unreachable"
+    retryable = True
+    remedy = "Backups are untouched. See that the database can be reached, then try again."
+
+
 class CatalogNewerError(CatalogError):
     code = "catalog-newer"
     remedy = "Nothing was changed. Run the newer Holdfast that wrote it."

@@ -34,8 +34,12 @@ if TYPE_CHECKING:
     from holdfast.service.ground import Ground
 
 FOLDER: Final = "copies"
-"""In the data folder: those that are made every day."""
-KEPT: Final = 3
+"""In the data folder: those that the server makes by itself."""
+_NEWEST: Final = 3
+_DAYS: Final = 3
+"""Copies that stay: so many, and the newest of each of so many days."""
+_DAY: Final = len("catalog-20260131")
+"""Characters of a name that say the day."""
 _NAME: Final = "catalog-%Y%m%dT%H%M%SZ"
 _DUMP_SECONDS: Final = 3600.0
 
@@ -63,7 +67,7 @@ class CatalogCopy:
 
 def copy_catalog(ground: Ground, who: Principal, to: Path | None = None) -> CatalogCopy:
     """A new copy, checked and durable when this returns. Without `to` it lies in the data folder,
-    and of those that lie there only the newest stay.
+    and of those that lie there some go.
 
     Raises:
         RecordExistsError: there is such a file.
@@ -77,9 +81,18 @@ def copy_catalog(ground: Ground, who: Principal, to: Path | None = None) -> Cata
     folder.mkdir(mode=0o700, exist_ok=True)
     moment = datetime.fromtimestamp(ground.now() // 1_000_000_000, UTC)
     made = _copied(ground, folder / moment.strftime(_NAME))
-    for old in list(copies(ground.folder))[KEPT:]:
-        old.unlink(missing_ok=True)
+    _remove_old(list(copies(ground.folder)))
     return made
+
+
+def _remove_old(newest_first: list[Path]) -> None:
+    of_each_day: dict[str, Path] = {}
+    for path in newest_first:
+        of_each_day.setdefault(path.name[:_DAY], path)
+    kept = {*newest_first[:_NEWEST], *list(of_each_day.values())[:_DAYS]}
+    for path in newest_first:
+        if path not in kept:
+            path.unlink(missing_ok=True)
 
 
 def copies(folder: Path) -> Iterator[Path]:

@@ -28,7 +28,7 @@ KINDS: Final = {
 HOUSEKEEPING: Final = (
     ("expire", 3600), ("deduplicate", 18000), ("stale-uploads", 3600), ("measure", 7200),
     ("purge", 43200), ("tripwire", 3600), ("verify", 86400), ("drill", 7 * 86400),
-    ("prune", 86400), ("catalog-backup", 86400),
+    ("prune", 86400), ("catalog-backup", 3600),
 )  # fmt: skip
 """What every server does by itself, each so many seconds; each can be changed or switched off."""
 

@@ -9,7 +9,7 @@ import structlog
 from holdfast.core.errors import CatalogError
 from holdfast.jobs.worker import Worker, WorkerOptions
 from holdfast.service import logs
-from holdfast.service.generation import RESTART, current
+from holdfast.service.generation import RESTART, Watch
 from holdfast.service.opening import CATALOG_LOOK_EVERY, open_sound_ground
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _PATIENCE = 30.0
 
 
 def run_worker(folder: Path, config: Path | None, name: str, stop: threading.Event) -> int:
-    """Works until `stop`, or until the generation changes; the process's exit code. Waits for a
+    """Works until `stop`, or until it has to start anew; the process's exit code. Waits for a
     catalog that cannot be used.
     """
     logs.set_up(folder, f"worker-{name}")
@@ -40,11 +40,11 @@ def run_worker(folder: Path, config: Path | None, name: str, stop: threading.Eve
         {"folder": str(folder), "config": str(config) if config else None},
         WorkerOptions(name=name, lock=folder / "run" / f"worker-{name}.lock", slots=limits.tasks),
     )
-    began = current(catalog)
+    watch = Watch(catalog)
     worker.start()
     try:
         while not stop.wait(_LOOK_EVERY):
-            if current(catalog) != began:
+            if watch.is_due():
                 return RESTART
     finally:
         worker.stop(_PATIENCE)

@@ -15,7 +15,7 @@ import structlog
 
 from holdfast.core.errors import CatalogError, HoldfastError
 from holdfast.service import logs
-from holdfast.service.generation import RESTART, current
+from holdfast.service.generation import RESTART, Watch
 from holdfast.service.opening import (
     CATALOG_LOOK_EVERY,
     can_be_opened,
@@ -95,7 +95,7 @@ def serve(folder: Path, config: Path | None, options: WebOptions) -> int:
                 place,
                 main_app(service),
                 restbackup_app(service),
-                until=partial(_until_another_generation, service),
+                until=partial(_until_due, Watch(service.ground.catalog)),
                 ready=partial(_go_on_beside, service),
             )
         )
@@ -161,11 +161,9 @@ def _go_on(service: Service) -> None:
         _log.warning("unrecorded backups not looked for", error=error.message)
 
 
-async def _until_another_generation(service: Service) -> None:
-    """Ends when the generation is another than at the start."""
-    catalog = service.ground.catalog
-    began = await asyncio.to_thread(current, catalog)
-    while await asyncio.to_thread(current, catalog) == began:  # noqa: ASYNC110  another process sets it
+async def _until_due(watch: Watch) -> None:
+    """Ends when the process has to start anew."""
+    while not await asyncio.to_thread(watch.is_due):  # noqa: ASYNC110  another process makes it so
         await asyncio.sleep(_LOOK_EVERY)
 
 
