@@ -120,12 +120,16 @@ class ArrivingTree:
         self._scratch = scratch
         self._limits = limits
         self._taken: set[bytes] = set()
+        self._part: Part | None = None
 
     def part(self, name: str) -> Part:
-        """An uploaded file of it, which is unpacked where it is an archive and the first."""
-        return Part(
+        """An uploaded file of it, which is unpacked where it is an archive and the first. The one
+        before must have ended.
+        """
+        self._part = Part(
             self.incoming, name, scratch=self._scratch, limits=self._limits, taken=self._taken
         )
+        return self._part
 
     def amend(self, *, manual: bool) -> None:
         """What became known after the first bytes had come."""
@@ -135,7 +139,11 @@ class ArrivingTree:
         return self._finish(self.incoming.finish())  # type: ignore[no-any-return]
 
     def abandon(self) -> None:
-        self.incoming.abandon()
+        """It goes once nobody is at work in it any more."""
+        if self._part is None:
+            self.incoming.abandon()
+        else:
+            self._part.abandon().add_done_callback(lambda _: self.incoming.abandon())
 
 
 class Backups:

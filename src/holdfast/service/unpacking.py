@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 from holdfast.core.errors import ClosedError
+from holdfast.repo.futures import running_future
 from holdfast.repo.saving.intake_archives import SNIFF, Limits, Packing, sniff
 from holdfast.repo.saving.intake_pipe import BytePipe
 from holdfast.service.ground import new_uid
@@ -60,7 +61,9 @@ class _Way(Protocol):
         """Waits until all of it is in the tree; the topmost names that it has there."""
         ...
 
-    def abandon(self) -> None: ...
+    def abandon(self) -> Future[None]:
+        """Done when nothing of it is at work in the tree any more."""
+        ...
 
 
 class Part:
@@ -82,6 +85,8 @@ class Part:
         self._taken = taken
         self._head = bytearray()
         self._way: _Way | None = None
+        self._work = _nothing()
+        """what a thread does for it"""
         self._over = False
 
     def offer(self, piece: Buffer) -> Future[None] | None:
@@ -89,24 +94,39 @@ class Part:
         if self._way is not None:
             return self._way.offer(piece)
         self._head += piece
-        return _in_thread(self._open) if len(self._head) >= SNIFF else None
+        if len(self._head) < SNIFF:
+            return None
+        self._work = _in_thread(self._open)
+        return self._work
 
     def end(self) -> Future[None]:
         """Done when all of it is in the tree. Fails with ArchiveRefusedError where it is an archive
         that cannot be taken.
         """
-        return _in_thread(self._end)
+        self._work = _in_thread(self._end)
+        return self._work
 
-    def abandon(self) -> None:
+    def abandon(self) -> Future[None]:
+        """Done when nothing of it is at work in the tree any more: a tree has one giver at a time,
+        also where it is abandoned.
+        """
         self._over = True
         if self._way is not None:
             self._way.abandon()
+        left: Future[None] = running_future()
+
+        def leave(_: Future[None]) -> None:
+            stopped = self._way.abandon() if self._way is not None else _nothing()
+            stopped.add_done_callback(lambda _: left.set_result(None))
+
+        self._work.add_done_callback(leave)
+        return left
 
     def _open(self) -> _Way:
         """Files before it may have to be written first."""
-        way = self._way = self._chosen()
         if self._over:
-            way.abandon()
+            raise ClosedError("the upload was abandoned")
+        way = self._way = self._chosen()
         head, self._head = self._head, bytearray()
         wait = way.offer(head)
         if wait is not None:
@@ -144,8 +164,9 @@ class _Plain:
         self._file.end()
         return frozenset({self._path})
 
-    def abandon(self) -> None:
+    def abandon(self) -> Future[None]:
         """The tree is abandoned with it."""
+        return _nothing()
 
 
 class _Tar:
@@ -171,7 +192,7 @@ class _Tar:
 
     def _with_reason(self, wait: Future[None]) -> Future[None]:
         """That nobody reads any more is no reason: why not, the reader knows."""
-        result: Future[None] = Future()
+        result: Future[None] = running_future()
 
         def settle(done: Future[None]) -> None:
             error = done.exception()
@@ -190,8 +211,9 @@ class _Tar:
         self._done.result()
         return self._tops
 
-    def abandon(self) -> None:
+    def abandon(self) -> Future[None]:
         self._pipe.fail(ConnectionError("the upload broke off"))
+        return self._done
 
 
 class _Zip:
@@ -219,16 +241,25 @@ class _Zip:
                 self._file.seek(0)
             return self._tree.unpack(self._file, self._limits).tops
 
-    def abandon(self) -> None:
+    def abandon(self) -> Future[None]:
         def close(_: Future[None]) -> None:
             with suppress(OSError):  # of a disk that is full: what was not written is not wanted
                 self._file.close()
 
-        self._flow.stop().add_done_callback(close)
+        stopped = self._flow.stop()
+        stopped.add_done_callback(close)
+        return stopped
+
+
+def _nothing() -> Future[None]:
+    done: Future[None] = Future()
+    done.set_result(None)
+    return done
 
 
 def _in_thread(act: Callable[[], object]) -> Future[None]:
-    done: Future[None] = Future()
+    """Whoever waits may go away; the thread goes on to its end."""
+    done: Future[None] = running_future()
 
     def run() -> None:
         try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from holdfast.core.entries import Kind
-from holdfast.core.errors import HoldfastError, InvalidError
+from holdfast.core.errors import ClosedError, HoldfastError, InvalidError
 from holdfast.service.keeping.digests import Digester
 from holdfast.service.keeping.disk import claim, explained, told, write_all
 from holdfast.service.keeping.flow import Flow
@@ -93,11 +93,14 @@ class FolderFile:
 
         def go_on(ended: Future[None]) -> None:
             error = ended.exception()
-            if error is None:
-                self._yard.workers.submit(self._seal, result)
-            else:
-                self._discard()
-                result.set_exception(error)
+            try:
+                if error is None:
+                    self._yard.workers.submit(self._seal, result)
+                    return
+            except RuntimeError:  # the workers have been sent home
+                error = ClosedError("the pool is being closed")
+            self._discard()
+            result.set_exception(error)
 
         self._flow.end().add_done_callback(go_on)
         return result

@@ -219,7 +219,11 @@ class FolderTree:
             self._failure = self._failure or ClosedError("the last file has not ended")
             self._file.stop()
         elif ready:
-            self._yard.workers.submit(self._end)
+            try:
+                self._yard.workers.submit(self._end)
+            except RuntimeError:  # they have been sent home
+                self._failure = self._failure or ClosedError("the pool is being closed")
+                self._end()
         return result
 
     def abandon(self) -> None:
@@ -327,6 +331,7 @@ class FolderTreeFile:
         self._flow = Flow(yard.workers, self._take)
         self._finished: Future[None] = Future()
         self._window = memoryview(b"")
+        self._turn = threading.Lock()
         self.over = False
         tree.begun(self._finished)
 
@@ -353,17 +358,28 @@ class FolderTreeFile:
         self.write(self._window[:count])
 
     def end(self) -> None:
-        if not self.over:
-            self.over = True
+        if self._is_first():
             self._flow.end().add_done_callback(self._close_later)
 
     def stop(self) -> None:
-        """Its content will not come."""
-        self.over = True
-        self._flow.stop().add_done_callback(lambda _: self._close(ClosedError("it was abandoned")))
+        """Its content will not come. From any thread, again too: its descriptor is closed once, as
+        another file's may have the same number then.
+        """
+        if self._is_first():
+            self._flow.stop().add_done_callback(
+                lambda _: self._close(ClosedError("it was abandoned"))
+            )
+
+    def _is_first(self) -> bool:
+        with self._turn:
+            first, self.over = not self.over, True
+        return first
 
     def _close_later(self, ended: Future[None]) -> None:
-        self._yard.workers.submit(self._close, ended.exception())
+        try:
+            self._yard.workers.submit(self._close, ended.exception())
+        except RuntimeError:  # they have been sent home
+            self._close(ClosedError("the pool is being closed"))
 
     def _close(self, error: BaseException | None) -> None:
         member = None

@@ -46,7 +46,9 @@ class Flow:
             self._filling += piece
             if len(self._filling) < WINDOW:
                 return None
-            self._hand_on()
+            failure = self._hand_on()
+            if failure is not None:
+                return _failed(failure)
             if len(self._full) <= 1:
                 return None
             self._waiting = Future()
@@ -64,8 +66,9 @@ class Flow:
             if self._failure is not None:
                 return _failed(self._failure)
             self._ended = Future()
-            if self._filling:
-                self._hand_on()
+            failure = self._hand_on() if self._filling else None
+            if failure is not None:
+                return _failed(failure)
             if self._busy:
                 return self._ended
         _settle(self._ended)
@@ -80,12 +83,23 @@ class Flow:
         _settle(self._stopped)
         return self._stopped
 
-    def _hand_on(self) -> None:
+    def _hand_on(self) -> BaseException | None:
+        """Why it cannot, where it cannot."""
         self._full.append(self._filling)
         self._filling = bytearray()
         if not self._busy:
-            self._busy = True
+            self._busy = self._submitted()
+        return self._failure
+
+    def _submitted(self) -> bool:
+        """Whether there is a worker for it still. Call it with the lock."""
+        try:
             self._workers.submit(self._work)
+        except RuntimeError:  # they have been sent home
+            self._failure = self._failure or ClosedError("the pool is being closed")
+            self._full.clear()
+            return False
+        return True
 
     def _work(self) -> None:
         with self._lock:
@@ -98,13 +112,16 @@ class Flow:
             except BaseException as error:  # noqa: BLE001  handed to the giver
                 self._fail(error)
         with self._lock:
-            if self._full:
-                # One piece at a time, so that streams take turns.
-                self._workers.submit(self._work)
+            # One piece at a time, so that streams take turns.
+            if self._full and self._submitted():
                 return
             self._busy = False
-            idle = self._ended if self._failure is None else self._stopped
-        _settle(idle)
+            failure = self._failure
+        if failure is None:
+            _settle(self._ended)
+        else:
+            self._fail(failure)
+            _settle(self._stopped)
 
     def _fail(self, error: BaseException) -> None:
         with self._lock:

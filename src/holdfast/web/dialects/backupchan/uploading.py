@@ -164,8 +164,6 @@ class _Multi(_Single):
         return self._tree.finish()
 
     def abandon(self) -> None:
-        if self._part is not None:
-            self._part.abandon()
         if self._tree is not None:
             self._tree.abandon()
 
