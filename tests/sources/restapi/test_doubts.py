@@ -367,3 +367,46 @@ def test_some_records_without_a_key_are_no_mistake(api, workshop):
     listing.records = [*rows(90), *[{"name": number} for number in range(5)]]
     report = run_project(workshop.project(), "full")
     assert (report.outcome, report.unique) == (Outcome.SUCCEEDED, 95)
+
+
+# --- lists that run in a circle, and pages that are not there ---
+
+
+@pytest.mark.parametrize("announced", [95, None])
+def test_a_chain_that_leads_back_ends(api, workshop, ids, announced):
+    """The last page's cursor is that of an earlier one: the run ends instead of going round, and
+    says so where it cannot know that all came.
+    """
+
+    def answer(request):
+        at = int(request.query.get("cursor", "0"))
+        following = at + 20 if at + 20 < 95 else 40
+        document = {"data": rows(95)[at : at + 20], "next": str(following)}
+        return json_reply(document if announced is None else document | {"total": announced})
+
+    api.routes["/items"] = answer
+    project = workshop.project(
+        project={"iterate_by": "cursor"},
+        params={"cursor_param": "cursor", "page_number_param": None},
+        data={"next_cursor_key": "next"},
+    )
+    report = run_project(project, "full")
+    assert ids(project) == list(range(1, 96))
+    assert len(api.requests_to("/items")) == 5
+    assert report.outcome is (Outcome.PARTIAL if announced is None else Outcome.SUCCEEDED)
+
+
+def test_a_page_that_is_not_there_is_not_the_end_without_a_total(api, workshop, ids):
+    """Page 3 answers 404, and the pages behind it hold records: they come, and it is said."""
+
+    def answer(request):
+        number = int(request.query["page"])
+        if number == 3 or number > 5:
+            return json_reply({"error": "not found"}, status=404)
+        return json_reply({"data": rows(95)[(number - 1) * 20 : number * 20]})
+
+    api.routes["/items"] = answer
+    project = workshop.project(data={"total_number_key": None})
+    report = run_project(project, "full")
+    assert ids(project) == [*range(1, 41), *range(61, 96)]
+    assert report.outcome is Outcome.PARTIAL

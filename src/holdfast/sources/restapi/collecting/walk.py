@@ -8,6 +8,7 @@ again, an address that leads nowhere, or the absence of a next one.
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -279,7 +280,8 @@ class NumberedWalk:
         if self.stopped:
             return -1
         if expected is None:
-            ended = len(proof) >= _TWICE or not self._gone.isdisjoint(proof)
+            # One page that is not there may be a slip, too: the one behind it tells.
+            ended = len(proof) >= _TWICE
             return -1 if ended else max(ahead, last + len(proof) + 1)
         if len(proof) >= _PATIENCE or (proof and last >= expected):
             return -1
@@ -380,6 +382,7 @@ async def _follow(
     ending = Ending()
     empty = 0
     before: int | None = None
+    been = {_place(mark)}
     while True:
         try:
             answer, page = await intake.fetch(number, sent(mark), url=mark.url, part=part_of(mark))
@@ -405,8 +408,23 @@ async def _follow(
         if step.mark is None or empty > _EMPTY_CHAIN:
             ending.reason = step.reason or "nothing but empty pages"
             return ending
+        if (place := _place(step.mark)) in been:
+            ending.reason = f"page {number} leads back to one that was read before"
+            if not _all_came(intake.tally):
+                ending.notes.append(f"{ending.reason}: there may be records that no page leads to")
+            return ending
+        been.add(place)
         mark = step.mark
         number += 1
+
+
+def _place(mark: Mark) -> int:
+    """Tells marks apart, in little memory however long the listing is."""
+    return hash(json.dumps(mark.as_json(), sort_keys=True))
+
+
+def _all_came(tally: Tally) -> bool:
+    return tally.announced is not None and tally.unique() >= tally.announced
 
 
 def chain_position(evidence: dict[str, Any]) -> tuple[Mark | None, Mark | None]:
