@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from holdfast.core.records import Host, Pool
 from holdfast.service import recovery_facts
 from holdfast.service.generation import Watch, bump
 from holdfast.service.opening import can_be_opened, open_ground, open_sound_ground
+from holdfast.service.rebuilding import rebuild
 
 
 @pytest.fixture
@@ -105,6 +107,36 @@ def test_an_empty_database_is_a_loss_on_postgresql_too(tmp_path, postgresql):
     (data / "holdfast.yaml").write_text(f"database: {{url: '{postgresql()}'}}")
     with pytest.raises(CatalogError, match="gone"):
         open_ground(data)
+
+
+def test_anothers_catalog_is_refused(data, tmp_path):
+    """It came into the place of one that was lost; a rebuild takes it over."""
+    other = open_ground(tmp_path / "other")
+    other.catalog.close()
+    shutil.copyfile(tmp_path / "other" / "catalog.db", data / "catalog.db")
+    with pytest.raises(CatalogError, match="another data folder") as raised:
+        open_ground(data)
+    assert "holdfast catalog rebuild" in raised.value.advice
+    rebuild(data)
+    with closing(open_ground(data).catalog) as catalog, catalog.read() as tx:
+        assert tx.pools.find(name="main")
+
+
+def test_another_master_key_is_refused(data):
+    """It would seal what the right one cannot open."""
+    (data / "master.key").write_bytes(base64.b64encode(bytes(32)))
+    with pytest.raises(ConfigurationError, match="not the one"):
+        open_ground(data)
+
+
+def test_damaged_facts_are_written_anew(data):
+    """As the catalog is sound, no more is lost."""
+    path = data / recovery_facts.FILE
+    before = path.read_bytes()
+    path.write_bytes(b"{")
+    open_ground(data).catalog.close()
+    open_sound_ground(data).catalog.close()
+    assert path.read_bytes() == before
 
 
 def test_a_lost_master_key_is_not_made_anew(data):

@@ -59,6 +59,7 @@ def open_sound_ground(folder: Path, config_path: Path | None = None) -> Ground:
     if problems:
         ground.catalog.close()
         raise CatalogError(f"the catalog is damaged: {problems[0]}")
+    recovery_facts.write_or_tell(ground)
     return ground
 
 
@@ -107,7 +108,9 @@ def _open_tables(ground: Ground) -> None:
         make_private(path)
     upgrade(ground.catalog, make=not was_there)
     recovery_facts.follow(ground)
-    if not was_there:
+    if was_there:
+        recovery_facts.refuse_others(ground)
+    else:
         try:
             recovery_facts.write(ground)
         except OSError as error:

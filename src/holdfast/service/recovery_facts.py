@@ -4,7 +4,8 @@
 host, the file is written, durably, before that change is acknowledged. Secrets in it are sealed by
 the master key, as they are in the catalog. The recovery kit holds the same on paper.
 
-That the file is there says, too, that there was a catalog: an empty one in its place is a loss.
+That the file is there says, too, that there was a catalog: an empty one in its place is a loss,
+and so is another's. And it tells the master key apart from any other.
 """
 
 from __future__ import annotations
@@ -13,11 +14,21 @@ import fcntl
 import json
 import logging
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
-from holdfast.core.errors import DamagedError, HoldfastError
+from holdfast.core.errors import (
+    CatalogError,
+    ConfigurationError,
+    DamagedError,
+    HoldfastError,
+    RecordExistsError,
+    UnknownVersionError,
+)
+from holdfast.core.records import Setting
 from holdfast.service import state
+from holdfast.service.ground import new_uid
+from holdfast.service.state import CATALOG_ID
 from holdfast.service.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -42,13 +53,41 @@ def follow(ground: Ground) -> None:
 
     def look(tx: Transaction) -> None:
         if any(tx.wrote(noun, columns) for noun, columns in _LOOKED_AT.items()):
-            tx.after_commit(lambda: _write_or_tell(ground))
+            tx.after_commit(lambda: write_or_tell(ground))
 
     ground.catalog.watch(look)
 
 
 def exist(folder: Path) -> bool:
     return (folder / FILE).exists()
+
+
+def refuse_others(ground: Ground) -> None:
+    """Compares the master key and the catalog with those that this data folder had. A damaged file
+    says nothing; it is written anew at the next start of the server.
+
+    Raises:
+        ConfigurationError: the master key is another.
+        CatalogError: the catalog is another.
+    """
+    try:
+        document = read(ground.folder)
+    except (DamagedError, UnknownVersionError) as error:
+        _log.warning("%s", error.message)
+        return
+    if document is None:
+        return
+    if document.get("master_key", _fingerprint(ground)) != _fingerprint(ground):
+        raise ConfigurationError(
+            "the master key is not the one that this data folder was used with",
+            remedy="Nothing was changed. Bring the right one back, from the recovery kit.",
+        )
+    if document.get("catalog", _identity(ground)) != _identity(ground):
+        raise CatalogError(
+            "the database holds the catalog of another data folder",
+            remedy="Nothing was changed. See that `database.url` is right. If this database is to "
+            "be used from now on, `holdfast catalog rebuild` brings the pools into it.",
+        )
 
 
 def write(ground: Ground) -> None:
@@ -59,8 +98,9 @@ def write(ground: Ground) -> None:
     """
     # Read while nobody else may write: what is older never replaces what is newer.
     with _alone(ground.folder):
+        marks = {"catalog": _identity(ground), "master_key": _fingerprint(ground)}
         with ground.catalog.read() as tx:
-            content = encoded(state.places(tx))
+            content = encoded(state.places(tx) | marks)
         path = ground.folder / FILE
         if not path.exists() or path.read_bytes() != content:
             write_whole(path, content)
@@ -95,7 +135,7 @@ def decoded(content: bytes, what: str) -> Json:
         ) from error
 
 
-def _write_or_tell(ground: Ground) -> None:
+def write_or_tell(ground: Ground) -> None:
     """The change itself is made by now: that it is not written down here must not undo it. The
     next one, and each start of the server, tries again.
     """
@@ -103,6 +143,21 @@ def _write_or_tell(ground: Ground) -> None:
         write(ground)
     except (OSError, HoldfastError) as error:
         _log.error("%s could not be written: %s", ground.folder / FILE, error)
+
+
+def _identity(ground: Ground) -> str:
+    """What tells this catalog from any other, made when it is asked for first."""
+    with ground.catalog.read() as tx:
+        found = tx.settings.find(name=CATALOG_ID)
+    if found is None:
+        with suppress(RecordExistsError), ground.catalog.write() as tx:
+            tx.settings.add(Setting(name=CATALOG_ID, value=new_uid()))
+        return _identity(ground)
+    return str(found.value)
+
+
+def _fingerprint(ground: Ground) -> str:
+    return ground.master.derive("fingerprint").hex()[:16]
 
 
 @contextmanager

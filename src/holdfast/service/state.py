@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from holdfast.core.records import Json
 
 VERSION: Final = 1
-_PRESENT_ONLY: Final = {"generation"}
+CATALOG_ID: Final = "catalog-id"
+_PRESENT_ONLY: Final = {"generation", CATALOG_ID, "rebuilt-from"}
 """Settings that are about the server as it runs."""
 PLACES: Final = ("hosts", "pools", "repositories")
 """The parts that tell where backups are."""

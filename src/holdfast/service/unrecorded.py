@@ -34,7 +34,7 @@ from holdfast.core.errors import (
 )
 from holdfast.core.ids import ObjectId
 from holdfast.core.progress import Silence
-from holdfast.core.records import BackupState, Custody, PoolKind, Target, TaskState
+from holdfast.core.records import BackupState, Custody, Made, PoolKind, Target, TaskState
 from holdfast.service.audit import write_record
 from holdfast.service.backups import MOVED, MOVED_FROM, VISIBLE, row_of
 from holdfast.service.ground import new_uid
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
     from holdfast.catalog.database import Transaction
     from holdfast.core.progress import Progress
-    from holdfast.core.records import Backup, Pool, RepositoryRecord
+    from holdfast.core.records import Backup, Json, Pool, RepositoryRecord
     from holdfast.service.backups import Backups
     from holdfast.service.ground import Ground
     from holdfast.service.keeping.contract import FoundBackup
@@ -407,10 +407,15 @@ def _enter(tx: Transaction, pool: Pool, found: FoundBackup) -> int:
     target = _target(tx, pool, found)
     facts = {name: each for name, each in found.order.facts.items() if name != MOVED}
     order = replace(found.order, target=replace(target, pool_id=pool.id), facts=facts)
-    row = row_of(order, found.kept)
+    row = row_of(order, found.kept, made=_made(facts))
     if found.recycled:
         row = replace(row, state=BackupState.RECYCLED, recycled=row.received)
     return tx.backups.add_new([row], unique="uid")
+
+
+def _made(facts: Json) -> Made:
+    told = facts.get("made")
+    return Made(told) if told in set(Made) else Made.FULL
 
 
 def _target(tx: Transaction, pool: Pool, found: FoundBackup) -> Target:
