@@ -63,8 +63,11 @@ class Tasks:
         target_id: int | None = None,
         backup_id: int | None = None,
         host_id: int | None = None,
+        unless_waiting: bool = False,
     ) -> Task:
-        """Puts a task into the queue for somebody who has the right `verb` of what it will do."""
+        """Puts a task into the queue for somebody who has the right `verb` of what it will do.
+        `unless_waiting`: where one like it waits there already, gives that.
+        """
         now = self._ground.now()
         task = Task(
             kind=kind,
@@ -82,7 +85,11 @@ class Tasks:
             who, verb, subject or kind, target=target_id, pool=pool_id, host=host_id,
             detail={"task": kind},
         ) as tx:  # fmt: skip
-            return self._queue.submit(tx, task)
+            waiting = tx.tasks.all(
+                kind=kind, state=TaskState.QUEUED, pool_id=pool_id, target_id=target_id,
+                backup_id=backup_id, host_id=host_id, limit=1,
+            ) if unless_waiting else ()  # fmt: skip
+            return waiting[0] if waiting else self._queue.submit(tx, task)
 
     def note_done(
         self,

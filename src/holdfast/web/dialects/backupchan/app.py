@@ -305,7 +305,14 @@ class Backupchan:
         kind = rendering.JOBS.get(request.path_params["name"])
         if kind is None:
             raise RecordNotFoundError("There is no such job")
-        await threads.run(self._service.tasks.submit, who, Verb.TASK_CONTROL, kind, priority=10)
+        await threads.run(
+            self._service.tasks.submit,
+            who,
+            Verb.TASK_CONTROL,
+            kind,
+            priority=10,
+            unless_waiting=True,
+        )
         return answer()
 
     async def log(self, request: Request, who: Principal) -> Response:
