@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
     from holdfast.core.ids import ObjectId
     from holdfast.repo.repository import Repository
-    from holdfast.repo.saving.intake_packs import Lane
+    from holdfast.repo.saving.intake_sealers import TreeSealer
     from holdfast.repo.saving.intake_uploads import Receiving
 
 __all__ = [
@@ -115,7 +115,9 @@ class Intake:
         self._admission = _Admission(self._plan, self._clock.monotonic)
         self._obstructed_since: float | None = None
         self._tenure = Tenure(repository, self)
-        self._sealers = Sealers(repository, self._ledger, self._plan.sealing, self._tenure)
+        self._sealers = Sealers(
+            repository, self._ledger, self._plan.sealing, self._tenure, self.broke
+        )
         self._committer = Committer(
             repository,
             self._ledger,
@@ -252,7 +254,7 @@ class Intake:
             self._live[upload.account] = upload
         return stream
 
-    def put_work(self, work: Callable[[Lane], None]) -> None:
+    def put_work(self, work: Callable[[TreeSealer], None]) -> None:
         self._sealers.put(work)
 
     def extend(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from holdfast.core.ids import BlobId
 from holdfast.repo.format.chunker import Chunker
@@ -17,18 +17,30 @@ if TYPE_CHECKING:
 
     from holdfast.core.errors import HoldfastError
     from holdfast.repo.repository import Repository
-    from holdfast.repo.saving.intake_ledger import Ledger, OpenPack
-    from holdfast.repo.saving.intake_packs import Lane
+    from holdfast.repo.saving.intake_ledger import Account, Ledger, OpenPack
     from holdfast.repo.saving.intake_stream import CutWindow, Stream
     from holdfast.repo.saving.intake_tenure import Tenure
     from holdfast.repo.saving.sealing import SealingPlan
 
-    Work = Stream | Callable[[Lane], None]
+    Work = Stream | Callable[["TreeSealer"], None]
+
+
+class TreeSealer(Protocol):
+    """What work that seals trees is given."""
+
+    def seal_tree(self, tree: BlobId, document: bytes, account: Account) -> None:
+        """As `Lane.seal`."""
+        ...
+
+    def attend(self) -> None:
+        """To be called now and then by work that takes long: others may be waiting for a pack."""
+        ...
 
 
 class Sealers:
     """Two kinds of work wait in one queue: the next window of a stream, and pieces of work that
-    seal trees, which are given the lane for those. Each is done inside the tenure.
+    seal trees. Each is done inside the tenure. `broke` is told when a mistake of ours ends a
+    thread.
     """
 
     def __init__(
@@ -37,34 +49,36 @@ class Sealers:
         ledger: Ledger,
         plan: SealingPlan,
         tenure: Tenure,
+        broke: Callable[[Exception], None],
     ) -> None:
         self.repository = repository
         self.ledger = ledger
         self.plan = plan
         self.chunker = Chunker(repository.config.polynomial)
         self.tenure = tenure
-        self._bell = threading.Condition()
+        self.broke = broke
+        self.bell = threading.Condition()
         self._queue: deque[Work] = deque()
         self._ending = False
         self._crew: list[_Sealer] = []
 
     def put(self, work: Work) -> None:
         """Never waits."""
-        with self._bell:
+        with self.bell:
             self._queue.append(work)
             if not self._crew:
                 count = max(self.plan.workers, 1)
-                self._crew = [_Sealer(self, self._bell, self._queue) for _ in range(count)]
-            self._bell.notify()
+                self._crew = [_Sealer(self) for _ in range(count)]
+            self.bell.notify()
 
     def ring(self) -> None:
         """One may get inside again, or there is mail."""
-        with self._bell:
-            self._bell.notify_all()
+        with self.bell:
+            self.bell.notify_all()
 
     def refuse_untouched(self, error: HoldfastError) -> None:
         """The lock cannot be had: fails the streams that wait for it and lose nothing by that."""
-        with self._bell:
+        with self.bell:
             streams = [work for work in self._queue if not callable(work)]
         for stream in streams:
             if not stream.account.touched:
@@ -79,10 +93,10 @@ class Sealers:
         """Ends the threads. What is queued belongs to nobody any more, and packs that are not full
         are dropped.
         """
-        with self._bell:
+        with self.bell:
             self._ending = True
             self._queue.clear()
-            self._bell.notify_all()
+            self.bell.notify_all()
         for sealer in self._crew:
             sealer.thread.join()
 
@@ -90,7 +104,7 @@ class Sealers:
         """The next piece of work, with the caller inside the tenure; None where there is mail, or
         nothing will come any more.
         """
-        with self._bell:
+        with self.bell:
             while not sealer.mail:
                 if self._queue:
                     if self.tenure.try_enter():
@@ -98,20 +112,13 @@ class Sealers:
                 elif self._ending:
                     sealer.ended = True
                     return None
-                self._bell.wait()
+                self.bell.wait()
             return None
 
 
 class _Sealer:
-    def __init__(
-        self,
-        crew: Sealers,
-        bell: threading.Condition,
-        queue: deque[Work],
-    ) -> None:
+    def __init__(self, crew: Sealers) -> None:
         self._crew = crew
-        self._bell = bell
-        self._queue = queue
         self.mail: deque[Callable[[_Sealer], None]] = deque()
         self.ended = False
         self._data, self._trees = (self._lane(kind) for kind in (BlobKind.DATA, BlobKind.TREE))
@@ -133,9 +140,9 @@ class _Sealer:
     # --- from other threads -----------------------------------------------------------------------
 
     def post(self, what: Callable[[_Sealer], None]) -> None:
-        with self._bell:
+        with self._crew.bell:
             self.mail.append(what)
-            self._bell.notify_all()
+            self._crew.bell.notify_all()
 
     def _close_soon(self, pack: OpenPack) -> None:
         """Who asks waits for the pack inside the tenure: so this is done without getting inside."""
@@ -150,21 +157,29 @@ class _Sealer:
     # --- the thread -------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._go_on()
+        except Exception as error:
+            self._crew.broke(error)
+            raise
+        finally:
+            self._data.end()
+            self._trees.end()
+
+    def _go_on(self) -> None:
         while not self.ended:
             work = self._crew.next(self)
-            self._read_mail()
+            self.attend()
             if work is not None:
                 try:
                     self._do(work)
                 finally:
                     self._crew.tenure.leave()
-        self._read_mail()
-        self._data.end()
-        self._trees.end()
+        self.attend()
 
     def _do(self, work: Work) -> None:
         if callable(work):
-            work(self._trees)  # tells its own failures
+            work(self)  # tells its own failures
             return
         try:
             cut = work.begin(self._crew.chunker)
@@ -181,14 +196,18 @@ class _Sealer:
                 blob = BlobId(hashlib.sha256(content).digest())
                 self._data.seal(blob, content, stream.account)
                 part.append(blob)
-                if self.mail:
-                    self._read_mail()
+                self.attend()
         except Exception as error:  # noqa: BLE001  the upload fails with it; others go on
             stream.fail(error)
         finally:
             stream.finished(cut)
 
-    def _read_mail(self) -> None:
+    def seal_tree(self, tree: BlobId, document: bytes, account: Account) -> None:
+        self._trees.seal(tree, document, account)
+        self.attend()
+
+    def attend(self) -> None:
+        """Does what others have asked for meanwhile."""
         while self.mail:
             self.mail.popleft()(self)
 

@@ -151,7 +151,7 @@ class Tenure:
             lock.prove()
         except LockLostError:
             with self._cond:
-                self._lost = True
+                self._lost, self._open = True, False
                 self._cond.notify_all()
             raise
 

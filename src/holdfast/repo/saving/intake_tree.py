@@ -27,6 +27,7 @@ MAX_PATH = 4096
 PLAIN_MODE = 0o755
 _RECORD = struct.Struct("<BIqQIH")
 _FILE, _SYMLINK, _COPY = range(3)
+_ATTEND_EVERY = 200
 _FIRST, _LAST = -(1 << 63), (1 << 63) - 1
 
 
@@ -184,7 +185,7 @@ class _Level:
 
 
 class Growing:
-    """Makes the trees, the deepest first. `seal` stores each.
+    """Makes the trees, the deepest first. `seal` stores each; `attend` is called now and then.
 
     The digest is the SHA-256 over all entries in the order of the trees (each directory before what
     is in it): a letter (f, d, l), the length of the path in four bytes, the path, the length of
@@ -192,7 +193,14 @@ class Growing:
     for a directory. Numbers are little-endian.
     """
 
-    def __init__(self, notes: Notes, time: int, seal: Callable[[BlobId, bytes], None]) -> None:
+    def __init__(
+        self,
+        notes: Notes,
+        time: int,
+        seal: Callable[[BlobId, bytes], None],
+        attend: Callable[[], None],
+    ) -> None:
+        self._attend = attend
         self._notes = notes
         self._time = time
         self._seal = seal
@@ -242,6 +250,8 @@ class Growing:
                 self._folders += 1
                 return self._enter(level.folder.folders[item], path, item)
             level.nodes.append(self._node(_join(level.path, item.name), item))
+            if not len(level.nodes) % _ATTEND_EVERY:
+                self._attend()
         return None
 
     def _node(self, path: bytes, note: _Note) -> bytes:

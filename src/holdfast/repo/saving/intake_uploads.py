@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from holdfast.core.ids import BlobId
     from holdfast.repo.format.crypto import Buffer
-    from holdfast.repo.saving.intake_packs import Lane
+    from holdfast.repo.saving.intake_sealers import TreeSealer
     from holdfast.repo.saving.intake_values import About, Kept
 
 
@@ -58,7 +58,7 @@ class House(Protocol):
         self, upload: Receiving, ended: Callable[[BaseException | None], None], *, digest: bool
     ) -> Stream: ...
 
-    def put_work(self, work: Callable[[Lane], None]) -> None:
+    def put_work(self, work: Callable[[TreeSealer], None]) -> None:
         """Has trees sealed in a sealing thread."""
         ...
 
@@ -345,20 +345,20 @@ class TreeSession(Receiving):
     def _complete(self) -> None:
         self._house.put_work(self._grow)
 
-    def _grow(self, lane: Lane) -> None:
+    def _grow(self, sealer: TreeSealer) -> None:
         """In a sealing thread, inside: it stays inside until the commit, so that nothing that the
         trees rely on can go meanwhile.
         """
 
         def seal(tree: BlobId, document: bytes) -> None:
-            lane.seal(tree, document, self.account)
+            sealer.seal_tree(tree, document, self.account)
 
         finished = self._finished
         if finished.future.done():
             self._house.settled(finished)
             return
         try:
-            grown = Growing(self._notes, self._time, seal).grow()
+            grown = Growing(self._notes, self._time, seal, sealer.attend).grow()
         except Exception as error:  # noqa: BLE001  the upload fails with it; others go on
             self.fail(error)
             self._house.settled(finished)
