@@ -28,6 +28,7 @@ from holdfast.repo.format.tree import blob_id
 from holdfast.repo.lock import acquire
 from holdfast.repo.repository import Repository
 from holdfast.repo.saving.intake import About, Intake, IntakePlan
+from holdfast.repo.saving.sealing import SealingPlan
 from holdfast.repo.upkeep.check import ALL, check
 from holdfast.store.contract import FileKind
 from holdfast.store.directory import DirectoryStore
@@ -643,6 +644,27 @@ def test_many_threads_at_once():
             thread.join()
     assert not failures
     _assert_sound(repository)
+
+
+def test_making_large_trees_keeps_no_commit_waiting():
+    """The one sealing thread is busy for long: what is in its open pack is committed all the
+    same.
+    """
+    repository = _repository()
+    plan = IntakePlan(sealing=SealingPlan(workers=1))
+    waited = []
+    with Intake(repository, plan=plan) as intake:
+        answer = _keep(intake, _random(MIB))
+
+        def busy(sealer):
+            until = time.monotonic() + SECONDS
+            while not answer.done() and time.monotonic() < until:
+                sealer.attend()
+            waited.append(answer.done())
+
+        intake.put_work(busy)
+        assert answer.result(SECONDS)
+    assert waited == [True]
 
 
 # --- faults ---------------------------------------------------------------------------------------
