@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import random
 import shutil
 from contextlib import closing
 
@@ -14,6 +15,7 @@ from holdfast.core.errors import (
     CatalogError,
     CatalogUnreachableError,
     ConfigurationError,
+    RecordExistsError,
     RecordNotFoundError,
 )
 from holdfast.core.records import Host, Pool
@@ -95,6 +97,36 @@ def test_damage_within_is_noticed_at_the_start_of_a_server(data):
             content.write(b"\xff" * 64)
     with pytest.raises(CatalogError, match=r"damaged|malformed"):
         open_sound_ground(data)
+
+
+@pytest.mark.parametrize("flips", [60, pytest.param(2000, marks=pytest.mark.long)])
+def test_whatever_bit_is_flipped(data, flips):
+    """It is told as damage of the catalog, or does no harm; nobody meets anything else."""
+    file = data / "catalog.db"
+    whole = file.read_bytes()
+    chance = random.Random(flips)
+    noticed = 0
+    for _ in range(flips):
+        at = chance.randrange(len(whole))
+        flipped = whole[at] ^ 1 << chance.randrange(8)
+        file.write_bytes(whole[:at] + bytes([flipped]) + whole[at + 1 :])
+        for end in ("-wal", "-shm"):
+            file.with_name(file.name + end).unlink(missing_ok=True)
+        try:
+            look_through(data)
+        except (CatalogError, RecordNotFoundError, RecordExistsError):
+            noticed += 1
+    assert noticed
+
+
+def look_through(data):
+    with closing(open_sound_ground(data).catalog) as catalog:
+        with catalog.read() as tx:
+            assert tx.now()
+            for noun in (tx.pools, tx.hosts, tx.settings, tx.targets, tx.backups, tx.tasks):
+                noun.all()
+        with catalog.write() as tx:
+            tx.hosts.add(Host(name="new"))
 
 
 def test_an_empty_database_is_a_loss_on_postgresql_too(tmp_path, postgresql):

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _WAIT = 30.0
 """Seconds a writer waits for the one before."""
+_DAMAGE = ("no such", "malformed")
+"""Of a table, a column or a schema that cannot be missing or wrong in a sound database."""
 _MOST = 20
 """Problems that are told."""
 
@@ -237,13 +239,17 @@ def told() -> Iterator[None]:
     except OperationalError as error:
         if "disk is full" in str(error.orig):
             raise StorageFullError("the disk that holds the catalog is full") from error
-        if "no such" in str(error.orig):  # table or column: it is not what it was
+        if "decode" in str(error.orig):  # it says the value, which may be nobody's business
+            raise CatalogError("the catalog is damaged: a text in it is none") from error
+        if any(sign in str(error.orig) for sign in _DAMAGE):
             raise CatalogError(f"the catalog cannot be used: {_first_line(error)}") from error
         raise CatalogUnreachableError(
             f"the catalog does not answer: {_first_line(error)}"
         ) from error
     except DatabaseError as error:
         raise CatalogError(f"the catalog cannot be used: {_first_line(error)}") from error
+    except UnicodeDecodeError as error:  # of what SQLite would have said
+        raise CatalogError("the catalog is damaged: a text in it is none") from error
 
 
 def _first_line(error: DatabaseError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from enum import EnumType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, get_type_hints
@@ -10,12 +11,12 @@ from sqlalchemy import ColumnElement, delete, func, insert, select, union_all, u
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from holdfast.core.errors import RecordNotFoundError
+from holdfast.core.errors import CatalogError, RecordNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from sqlalchemy import Connection, Table
+    from sqlalchemy import Connection, Select, Table
 
 
 class Record(Protocol):
@@ -45,12 +46,28 @@ class Rows(Generic[T]):
             values[name] = kind(values[name])
         return self.record(**values)
 
+    def _first(self, query: Select[Any]) -> T | None:
+        with self._sound():
+            row = self.connection.execute(query).first()
+            return None if row is None else self.of(row)
+
+    def _all(self, query: Select[Any]) -> list[T]:
+        with self._sound():
+            return [self.of(row) for row in self.connection.execute(query)]
+
+    @contextmanager
+    def _sound(self) -> Iterator[None]:
+        """What was written can be read; what cannot, nobody here has written."""
+        try:
+            yield
+        except ValueError as error:
+            raise CatalogError(f"the catalog is damaged: a row of {self.table.name}") from error
+
     # --- reading ----------------------------------------------------------------------------------
 
     def find(self, **equal: Any) -> T | None:
         """The one row with these values, None where there is none."""
-        row = self.connection.execute(select(self.table).where(*self._where(equal))).first()
-        return None if row is None else self.of(row)
+        return self._first(select(self.table).where(*self._where(equal)))
 
     def find_or_other(self, **equal: Any) -> T | None:
         """The one row with these values, else some other: as much work either way, so that nobody
@@ -61,8 +78,7 @@ class Rows(Generic[T]):
         wanted = select(id_).where(*self._where(equal)).scalar_subquery()
         other = select(func.min(id_).label("id")).subquery()
         query = select(self.table).join(other, id_ == func.coalesce(wanted, other.c.id))
-        row = self.connection.execute(query).first()
-        return None if row is None else self.of(row)
+        return self._first(query)
 
     def get(self, id_: int) -> T:
         """Raises RecordNotFoundError."""
@@ -82,7 +98,7 @@ class Rows(Generic[T]):
         """Rows in the order given, by `id` where none is."""
         query = select(self.table).where(*conditions, *self._where(equal))
         query = query.order_by(*(order or (self.table.c.id,))).limit(limit).offset(offset)
-        return [self.of(row) for row in self.connection.execute(query)]
+        return self._all(query)
 
     def page(
         self,
@@ -118,7 +134,7 @@ class Rows(Generic[T]):
         ).subquery()
         shown = select(found.c.id).order_by(*ordered(found.c)).limit(limit).offset(offset)
         query = select(self.table).where(all_of_it.id.in_(shown)).order_by(*ordered(all_of_it))
-        return [self.of(row) for row in self.connection.execute(query)]
+        return self._all(query)
 
     def count(self, *conditions: ColumnElement[bool], **equal: Any) -> int:
         query = select(func.count()).select_from(self.table)
