@@ -4,7 +4,7 @@ here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from holdfast.core.errors import DamagedError, RestoreError
 
@@ -22,12 +22,8 @@ def check_name(name: bytes) -> None:
         raise RestoreError(f"{name!r} is not a name that a file can have; it was not restored")
 
 
-class Named(NamedTuple):
-    """A node with its real name, or why it cannot be restored."""
-
-    name: bytes
-    node: Node
-    refusal: str
+Named = tuple[bytes, "Node", str]
+"""A node with its real name, and why it cannot be restored, if it cannot."""
 
 
 def named(nodes: Iterable[Node]) -> Iterator[Named]:
@@ -40,10 +36,10 @@ def named(nodes: Iterable[Node]) -> Iterator[Named]:
             name = node.raw_name()
             check_name(name)
         except (DamagedError, RestoreError) as error:
-            yield Named(node.name.encode("utf-8", "surrogatepass"), node, error.message)
+            yield node.name.encode("utf-8", "surrogatepass"), node, error.message
             continue
         if name in seen:
-            yield Named(name, node, "the tree has two entries of this name; the first was taken")
+            yield name, node, "the tree has two entries of this name; the first was taken"
             continue
         seen.add(name)
-        yield Named(name, node, "")
+        yield name, node, ""

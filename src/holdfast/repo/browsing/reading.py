@@ -55,7 +55,7 @@ class _PackFiles:
     def __init__(self, store: DirectoryStore) -> None:
         self._store = store
         self._open: OrderedDict[PackId, int] = OrderedDict()
-        self._buffer = bytearray(1 << 20)
+        self._buffer = memoryview(bytearray(1 << 20))
 
     def expect(self, locations: Iterable[Location]) -> None:
         pass
@@ -63,8 +63,8 @@ class _PackFiles:
     def read(self, location: Location) -> memoryview:
         length = location.length
         if length > len(self._buffer):
-            self._buffer = bytearray(length + (length >> 2))
-        view = memoryview(self._buffer)[:length]
+            self._buffer = memoryview(bytearray(length + (length >> 2)))
+        view = self._buffer[:length]
         try:
             got = os.preadv(self._descriptor(location.pack), [view], location.offset)
         except FileNotFoundError as error:
@@ -151,7 +151,7 @@ class BlobReader:
         self._index = repository.index
         self._cipher = Cipher(repository.objects.key)
         self._codec = Codec()
-        self._plain = bytearray(1 << 20)
+        self._plain = memoryview(bytearray(1 << 20))
         store = repository.store
         self._sealed: _Sealed = (
             _PackFiles(store) if isinstance(store, DirectoryStore) else _Requests(store)
@@ -215,9 +215,9 @@ class BlobReader:
             raise DamagedError(f"the index claims {place.length} bytes for a single blob")
         sealed = self._sealed.read(place)
         if len(self._plain) < place.length:
-            self._plain = bytearray(place.length + (place.length >> 2))
-        size = self._cipher.open_into(sealed, memoryview(self._plain))
-        plain = memoryview(self._plain)[:size]
+            self._plain = memoryview(bytearray(place.length + (place.length >> 2)))
+        size = self._cipher.open_into(sealed, self._plain)
+        plain = self._plain[:size]
         if place.raw_length:
             plain = memoryview(self._codec.inflate(plain, MAX_DATA))
         if hashlib.sha256(plain).digest() != blob:

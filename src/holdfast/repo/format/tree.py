@@ -77,6 +77,15 @@ class Xattr(msgspec.Struct, frozen=True, gc=False):
     value: str | None = None
 
 
+class Outline(msgspec.Struct, gc=False):
+    """What of a node tells how it is restored: read in a third of the time."""
+
+    type: str
+    size: int = 0
+    links: int = 0
+    inode: int = 0
+
+
 class Node(msgspec.Struct, gc=False):
     """One name in a tree, as stored. `content` holds hexadecimal blob names, `subtree` that of a
     directory's tree.
@@ -177,11 +186,16 @@ class _Tree(msgspec.Struct):
     nodes: list[Node] | None
 
 
+class _TreeOutline(msgspec.Struct):
+    nodes: list[Outline] | None
+
+
 class _RawTree(msgspec.Struct):
     nodes: list[msgspec.Raw] | None
 
 
 _decode_tree = msgspec.json.Decoder(_Tree).decode
+_decode_outline = msgspec.json.Decoder(_TreeOutline).decode
 _decode_raw_tree = msgspec.json.Decoder(_RawTree).decode
 
 
@@ -208,6 +222,14 @@ def decode_tree(document: bytes) -> list[Node]:
     """
     try:
         return _decode_tree(document).nodes or []
+    except msgspec.DecodeError as error:
+        raise DamagedError(f"a tree cannot be read: {error}") from error
+
+
+def decode_outline(document: bytes) -> list[Outline]:
+    """As `decode_tree`, of each node what its outline has."""
+    try:
+        return _decode_outline(document).nodes or []
     except msgspec.DecodeError as error:
         raise DamagedError(f"a tree cannot be read: {error}") from error
 

@@ -17,7 +17,7 @@ from holdfast.core.errors import HoldfastError, RestoreError
 from holdfast.repo.browsing.names import Named, named
 from holdfast.repo.browsing.reading import BlobReader
 from holdfast.repo.browsing.walk import join, split
-from holdfast.repo.format.tree import Node, decode_tree
+from holdfast.repo.format.tree import Node, Outline, decode_tree
 from holdfast.repo.format.zeros import ZERO_PIECE
 from holdfast.repo.restoring import destination as place
 from holdfast.repo.restoring.comparing import first_difference
@@ -46,12 +46,12 @@ PREVIEW: Identity = (0, 0)
 _TRIES = 3
 
 
-def is_linked(node: Node) -> bool:
+def is_linked(node: Node | Outline) -> bool:
     """Whether it may have further names, which are restored together."""
     return node.links > 1 and node.inode > 0 and node.type != "dir"
 
 
-def stands_apart(node: Node) -> bool:
+def stands_apart(node: Node | Outline) -> bool:
     """Whether it is not restored with the rest of its directory."""
     return node.type == "dir" or is_large(node) or is_linked(node)
 
@@ -148,7 +148,7 @@ class Filler:
         path, exists, fresh = folder.path, folder.exists, folder.fresh
         plainly = fresh and not self._options.sparse
         for batch in _together(self._wanted(path, nodes)):
-            self._reader.expect(blob for item in batch for blob in _blobs(item.node))
+            self._reader.expect(blob for _, node, _ in batch for blob in _blobs(node))
             for name, node, refusal in batch:
                 if refusal:
                     self._tally.fail(join(path, name), refusal)
@@ -168,9 +168,9 @@ class Filler:
 
     def _wanted(self, path: bytes, nodes: Sequence[Node]) -> list[Named]:
         selection = self._options.selection
-        wanted = [item for item in named(nodes) if not stands_apart(item.node)]
+        wanted = [item for item in named(nodes) if not stands_apart(item[1])]
         if selection:
-            wanted = [item for item in wanted if selection.selects(join(path, item.name))]
+            wanted = [item for item in wanted if selection.selects(join(path, item[0]))]
         return wanted
 
     def _delete_others(self, path: bytes, folder: int, nodes: Sequence[Node]) -> None:
@@ -436,8 +436,8 @@ def _blobs(node: Node) -> Iterator[BlobId]:
 def _together(items: list[Named]) -> Iterator[list[Named]]:
     """The items in runs, each as much as one request to a distant store is worth."""
     start = size = 0
-    for end, item in enumerate(items, 1):
-        size += item.node.size
+    for end, (_, node, _) in enumerate(items, 1):
+        size += node.size
         if size >= TOGETHER or end - start >= 512:  # noqa: PLR2004
             yield items[start:end]
             start, size = end, 0

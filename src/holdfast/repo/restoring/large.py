@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from holdfast.core.entries import Entry
-    from holdfast.repo.format.tree import Node
+    from holdfast.repo.format.tree import Node, Outline
     from holdfast.repo.processes import Message
     from holdfast.repo.repository import Repository
     from holdfast.repo.restoring.destination import Destination, Identity
@@ -35,7 +35,7 @@ LARGE_FILE = 64 << 20
 SPAN = 32 << 20
 
 
-def is_large(node: Node) -> bool:
+def is_large(node: Node | Outline) -> bool:
     return node.size >= LARGE_FILE and node.type == "file"
 
 

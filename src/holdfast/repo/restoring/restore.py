@@ -25,7 +25,7 @@ from holdfast.core.progress import Silence
 from holdfast.repo.browsing.names import named
 from holdfast.repo.browsing.walk import join, resolve, split, subtree_of
 from holdfast.repo.format.pack import BlobKind
-from holdfast.repo.format.tree import decode_tree
+from holdfast.repo.format.tree import decode_outline, decode_tree
 from holdfast.repo.restoring import destination as place
 from holdfast.repo.restoring.destination import Destination
 from holdfast.repo.restoring.filling import Filler, Folder, is_linked, stands_apart
@@ -36,20 +36,20 @@ from holdfast.repo.restoring.tally import Action, Tally, explain
 from holdfast.repo.spread import answers, spread_work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from holdfast.core.entries import Entry
     from holdfast.core.ids import BlobId
     from holdfast.core.progress import Progress
     from holdfast.repo.format.snapshot import Snapshot
-    from holdfast.repo.format.tree import Node
+    from holdfast.repo.format.tree import Node, Outline
     from holdfast.repo.lock import Lock
     from holdfast.repo.processes import Message
     from holdfast.repo.repository import Repository
 
 BATCH_ENTRIES = 512
 BATCH_BYTES = 16 << 20
-BATCH_TEXT = 48 << 10
+BATCH_TEXT = 64 << 10
 """Bytes of paths, names and trees: a task must fit the pipe to its worker."""
 MAX_TEXT = 16 << 10
 """A longer tree is loaded again by its worker."""
@@ -125,7 +125,7 @@ class _Batch:
     size: int = 0
     text: int = 0
 
-    def add(self, folder: Folder, nodes: list[Node]) -> None:
+    def add(self, folder: Folder, nodes: Sequence[Outline]) -> None:
         self.folders.append(tuple(folder))
         self.entries += len(nodes)
         self.size += sum([node.size for node in nodes if not is_large(node)])
@@ -317,7 +317,7 @@ class _Restore:
                 continue
             try:
                 document = self._repository.load_blob(folder.tree, BlobKind.TREE)
-                nodes = decode_tree(document)
+                outline = decode_outline(document)
             except HoldfastError as error:
                 self._tally.fail(folder.path, error)
                 continue
@@ -325,14 +325,14 @@ class _Restore:
                 self._need(folder)
             elif self._options.delete:
                 self._find(folder)
-            simple = not any(map(stands_apart, nodes))
+            simple = not any(map(stands_apart, outline))
             if folder.state is _State.UNMADE or not simple:
-                yield from self._sort_out(folder, nodes, waiting)
+                yield from self._sort_out(folder, decode_tree(document), waiting)
             if folder.state in {_State.UNMADE, _State.BARRED}:
                 continue
             if self._options.verify:
                 self._trees[folder.path] = folder.tree
-            batch.add(self._to_fill(folder, document, simple=simple), nodes)
+            batch.add(self._to_fill(folder, document, simple=simple), outline)
             if batch.is_full:
                 yield "fill", batch.folders
                 batch = _Batch()
