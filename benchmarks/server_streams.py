@@ -57,38 +57,38 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(dir=options.work) as work:
         prepare(Path(work), options.size)
-        for name in options.only:
-            measure(name, Path(work), options.rounds)
+        samples: dict[str, list[Figures]] = {name: [] for name in options.only}
+        for number in range(options.rounds):
+            names = options.only if number % 2 == 0 else options.only[::-1]
+            for name in names:
+                samples[name].append(measure(name, Path(work)))
+    for name, of_case in samples.items():
+        show(name, of_case)
 
 
 def prepare(work: Path, size: int) -> None:
     with (work / "large").open("wb") as file:
         for _ in range(size):
             file.write(os.urandom(MIB))
-    Repository.init(DirectoryStore(work / "r"), Secret(PASSWORD))
 
 
-def measure(name: str, work: Path, rounds: int) -> None:
-    samples = []
-    for _ in range(rounds):
+def measure(name: str, work: Path) -> Figures:
+    """One case once; what it made is removed."""
+    with tempfile.TemporaryDirectory(dir=work) as own:
+        (Path(own) / "large").symlink_to(work / "large")
         if name == "stdin":
-            samples.append(stdin_backup(work))
-            continue
-        figures: Figures = {}
-        output = work / "figures"
-        command = f"{sys.executable} {__file__} --work {work} --case {name} > {output}"
+            return stdin_backup(Path(own))
+        output = Path(own) / "figures"
+        command = f"{sys.executable} {__file__} --work {own} --case {name} > {output}"
         sample = run(["sh", "-c", command], env=os.environ)
-        figures = json.loads(output.read_text()) | {"cpu s": sample.cpu, "PSS MiB": sample.pss}
-        samples.append(figures)
+        return json.loads(output.read_text()) | {"cpu s": sample.cpu, "PSS MiB": sample.pss}
+
+
+def show(name: str, samples: list[Figures]) -> None:
     for what in samples[0]:
         values = sorted(each[what] for each in samples)
         middle = statistics.median(values)
         print(f"{name:<10} {what:<28} {middle:10.1f}   ({values[0]:.1f} - {values[-1]:.1f})")
-    sys.stdout.flush()
-
-
-def opened(work: Path, name: str = "r") -> Repository:
-    return Repository.open(DirectoryStore(work / name), Secret(PASSWORD))
 
 
 def fresh(work: Path) -> Repository:
