@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from holdfast.core.errors import ObjectNotFoundError
 from holdfast.core.ids import ID_SIZE, PackId
 from holdfast.store.contract import FileKind
 
@@ -48,16 +49,29 @@ def stored_packs(repository: Repository) -> dict[PackId, int]:
     }
 
 
+def unlisted_packs(repository: Repository, missing: Iterable[PackId]) -> dict[PackId, int]:
+    """Those of the packs missing in a listing that are there all the same, with their sizes: a
+    distant store may list late what was stored (F12).
+    """
+    found: dict[PackId, int] = {}
+    if repository.store.properties.local:
+        return found
+    for pack in missing:
+        try:
+            found[pack] = repository.store.stat(FileKind.PACK, pack.hex()).size
+        except ObjectNotFoundError:
+            continue
+    return found
+
+
 def doubtful_packs(repository: Repository, stored: Mapping[PackId, int]) -> set[PackId]:
     """Packs of the index that cannot give all that it says of them: those known to be damaged, and
     those that are missing or shorter. `stored`: size of each pack that is there.
     """
     damaged = known_damage(repository)
-    return {
-        pack
-        for pack, size in repository.index.pack_sizes()
-        if pack in damaged or stored.get(pack, -1) < size
-    }
+    sizes = dict(repository.index.pack_sizes())
+    stored = {**stored, **unlisted_packs(repository, sizes.keys() - stored.keys())}
+    return {pack for pack, size in sizes.items() if pack in damaged or stored.get(pack, -1) < size}
 
 
 def record_damage(repository: Repository, packs: Iterable[PackId]) -> None:

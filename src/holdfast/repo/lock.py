@@ -14,6 +14,12 @@ anybody else's:
 Who waits for an exclusive lock meanwhile holds a shared one that says so, a wish: a server that
 keeps its lock for hours sees it and lets go for a moment. Wishes are in nobody's way but restic's.
 
+Some stores list late what was stored, and early what is gone (F12). Whoever does not find its own
+lock in a listing at once takes such a store for one that is up to LAG behind: it leaves each lock
+file for so long after it was replaced, so that old listings still lead to it, and an exclusive lock
+counts only after twice that time. Whoever began without seeing it is seen by then, and so is all
+that was stored before.
+
 A holder proves that it still holds its lock right before it commits or deletes (`prove`): one that
 was paused past its lease finds its file gone, and commits nothing.
 """
@@ -53,6 +59,8 @@ REFRESH = 20.0
 LEASE = 60.0
 _POLL = 1.0
 _FOREIGN_STALE = 30 * 60.0
+LAG = 60.0
+"""Seconds that a listing may be behind on a store that lists late."""
 _SETTLE = 0.2
 """Between writing a lock and looking again, for stores that list late."""
 
@@ -138,6 +146,8 @@ class _Watch:
         self._clock = clock
         self._since: dict[ObjectId, float] = {}
         self._read: dict[ObjectId, LockFile | None] = {}
+        self.listed: set[str] = set()
+        """All names of the latest listing."""
         self._store_lead: int | None = None
 
     def _store_now(self) -> int:
@@ -155,7 +165,7 @@ class _Watch:
         """All locks but one's own."""
         seen = []
         items = list(self._objects.store.list(FileKind.LOCK))
-        names = {item.name for item in items}
+        names = self.listed = {item.name for item in items}
         for known in (self._read, self._since):
             for gone in known.keys() - names:
                 del known[gone]
@@ -209,6 +219,11 @@ class Lock:
         self._clock = clock
         self.exclusive = exclusive
         self._wish = wish
+        self.lag = 0.0
+        """Seconds that listings of the store may be behind."""
+        self._replaced: list[tuple[float, ObjectId]] = []
+        """Files before this one that late listings lead to, and when each was replaced."""
+        self._former: set[ObjectId] = set()
         self._guard = threading.Lock()
         self._failure: StoreError | None = None
         self._id = self._write()
@@ -233,6 +248,11 @@ class Lock:
         return self._id
 
     @property
+    def ids(self) -> set[ObjectId]:
+        """All files of this lock, with those that are gone and may be listed still."""
+        return {self._id, *self._former}
+
+    @property
     def age(self) -> float:
         """Seconds since it was taken or refreshed last."""
         return self._clock.monotonic() - self._refreshed
@@ -247,11 +267,36 @@ class Lock:
             old = self._id
             self._id = self._write()
             try:
-                self._objects.store.remove(FileKind.LOCK, old)
+                if self.lag:
+                    self._objects.store.stat(FileKind.LOCK, old)
+                else:
+                    self._objects.store.remove(FileKind.LOCK, old)
             except ObjectNotFoundError as error:
                 raise LockLostError(
                     "the lock of this run was taken away while it was paused"
                 ) from error
+            if self.lag:
+                self._replaced.append((self._clock.monotonic(), old))
+                self._former.add(old)
+                self._remove_replaced(older_than=self.lag)
+
+    def _remove_replaced(self, *, older_than: float) -> None:
+        latest = self._clock.monotonic() - older_than
+        for at, name in list(self._replaced):
+            if at <= latest:
+                _remove(self._objects, name)
+                self._replaced.remove((at, name))
+
+    def settle(self, seconds: float) -> None:
+        """Waits, and keeps the lock fresh meanwhile.
+
+        Raises:
+            LockLostError: it was lost.
+        """
+        until = self._clock.monotonic() + seconds
+        while (left := until - self._clock.monotonic()) > 0:
+            self._clock.sleep(min(left, REFRESH))
+            self.refresh()
 
     @contextmanager
     def refreshing(self) -> Iterator[None]:
@@ -298,10 +343,8 @@ class Lock:
     def release(self) -> None:
         """Removes the lock file; one that is gone already is well."""
         with self._guard:
-            try:
-                self._objects.store.remove(FileKind.LOCK, self._id)
-            except ObjectNotFoundError:
-                pass
+            _remove(self._objects, self._id)
+            self._remove_replaced(older_than=0.0)
 
 
 def acquire(
@@ -323,15 +366,23 @@ def acquire(
     deadline = clock.monotonic() + wait
     mine: Lock | None = None
     wish: Lock | None = None
-    told = False
+    told = settled = False
     try:
         while True:
-            own = {lock.id for lock in (mine, wish) if lock is not None}
+            own = {name for lock in (mine, wish) if lock is not None for name in lock.ids}
             blocking = _blocking(objects, watch, watch.look(besides=own), exclusive=exclusive)
             if not blocking:
+                if mine is not None and mine.id not in watch.listed:
+                    mine.lag = LAG
+                if mine is not None and mine.lag and exclusive and not settled:
+                    on_wait("the store lists late: waiting two minutes for what it does not show")
+                    mine.settle(2 * LAG)
+                    settled = True
+                    continue
                 if mine is not None:
                     taken, mine = mine, None
                     return taken
+                settled = False
                 mine = Lock(objects, clock, exclusive=exclusive)
                 clock.sleep(0 if objects.store.properties.local else _SETTLE)
                 continue
@@ -392,13 +443,18 @@ def _blocking(
         if verdict is not False and lock.is_wish:
             continue
         if verdict is False:
-            try:
-                objects.store.remove(FileKind.LOCK, lock.id)
-            except ObjectNotFoundError:
-                pass
+            _remove(objects, lock.id)
         else:
             blocking.append((lock, verdict))
     return blocking
+
+
+def _remove(objects: Objects, name: ObjectId) -> None:
+    """Removes a lock file; one that is gone already is well."""
+    try:
+        objects.store.remove(FileKind.LOCK, name)
+    except ObjectNotFoundError:
+        pass
 
 
 def remove_stale(objects: Objects, clock: Clock) -> int:
@@ -407,6 +463,6 @@ def remove_stale(objects: Objects, clock: Clock) -> int:
     removed = 0
     for lock in watch.look(besides=()):
         if watch.verdict(lock) is False:
-            objects.store.remove(FileKind.LOCK, lock.id)
+            _remove(objects, lock.id)
             removed += 1
     return removed

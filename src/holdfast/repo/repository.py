@@ -78,6 +78,14 @@ class Refused:
         return message if subject in message else f"{subject} cannot be read: {message}"
 
 
+class _GoneError(Exception):
+    """An index file that was listed is not there."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
 class Repository:
     """An opened repository. Reading is safe for threads; `index` is loaded when first needed."""
 
@@ -215,14 +223,24 @@ class Repository:
     def load_index(self) -> Index:
         """The index as the store has it now."""
         with self._changing_index:
-            names = {item.name for item in self.store.list(FileKind.INDEX)}
-            index = Index.load(
-                names,
-                lambda name: self.objects.load(FileKind.INDEX, name),
-                cache_path=self.cache / "index" if self.cache else None,
-            )
-            self._index, self._index_names = index, names
-            return index
+            gone: set[str] = set()
+            while True:
+                names = {item.name for item in self.store.list(FileKind.INDEX)} - gone
+                try:
+                    index = Index.load(
+                        names, self._index_document, self.cache / "index" if self.cache else None
+                    )
+                except _GoneError as error:
+                    gone.add(error.name)  # its successor was stored before it went
+                else:
+                    self._index, self._index_names = index, names
+                    return index
+
+    def _index_document(self, name: str) -> bytes:
+        try:
+            return self.objects.load(FileKind.INDEX, name)
+        except ObjectNotFoundError as error:
+            raise _GoneError(name) from error
 
     def refresh_index(self) -> bool:
         """Takes up what others have stored or pruned since the index was loaded, for whoever keeps
@@ -241,7 +259,11 @@ class Repository:
                     self.store.close()  # packs kept open would keep the room of those deleted
                 return True
             for name in sorted(names - self._index_names):
-                document = self.objects.load(FileKind.INDEX, name)
+                try:
+                    document = self._index_document(name)
+                except _GoneError:
+                    self.load_index()
+                    return True
                 for pack, blobs in decode(document, name=name):
                     self._index.add_pack(pack, blobs)
                 self._index_names.add(name)

@@ -66,6 +66,8 @@ class BlobTable:
 
     def row_of(self, blob: bytes, kind: int) -> int:
         """Number of the blob's first row, for who keeps notes on blobs; -1 where it has none."""
+        if not self.rows:
+            return -1
         return _kernel.find_row(self.rows, self.starts, blob, kind == BlobKind.TREE)
 
     def first(self, blob: BlobId, kind: int) -> Location | None:

@@ -14,7 +14,7 @@ from holdfast.core.ids import ID_SIZE, ObjectId, PackId
 from holdfast.repo.blobs.blobtable import BlobTable, build, part_of
 from holdfast.repo.blobs.index import Index
 from holdfast.repo.blobs.index_file import decode_rows
-from holdfast.repo.damage import stored_packs
+from holdfast.repo.damage import stored_packs, unlisted_packs
 from holdfast.repo.pending import PendingPack, decode_pending
 from holdfast.repo.repository import Refused
 from holdfast.store.contract import FileKind
@@ -95,4 +95,6 @@ def take_inventory(repository: Repository, *, with_waiting: bool = False) -> Inv
 
     table = build(parts())
     repository.index = Index(table)
+    named = {pack for packs in files.values() for pack in packs}
+    stored |= unlisted_packs(repository, named - stored.keys())
     return Inventory(table, files, sizes, pending, stored, tuple(refused))

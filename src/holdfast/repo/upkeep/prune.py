@@ -236,6 +236,7 @@ class _Run:
         repository.index.remove_packs(leaving | (waiting.keys() - plan.rescue))
         for new in moved.packs:
             repository.index.add_pack(new.id, new.blobs)
+        self._outlive_old_listings()
         going = due | (frozenset() if self._options.grace else leaving)
         freed += self._remove_packs(going, inventory.stored)
         self._settle_lists(inventory, due)
@@ -250,6 +251,15 @@ class _Run:
             rescued=len(plan.rescue),
             damaged=moved.unmoved,
         )
+
+    def _outlive_old_listings(self) -> None:
+        """Until nobody finds the old index any more, where a store shows for a while what is gone:
+        who still reads it relies on packs that go now.
+        """
+        assert self._lock is not None
+        if self._lock.lag:
+            self._progress.stage("waiting until the old index is gone from late listings")
+            self._lock.settle(self._lock.lag)
 
     def _hurt(self, unmoved: Sequence[Unmoved]) -> set[PackId]:
         """Packs that stay because one of their needed blobs could not be moved: every place of such

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.core.errors import DamagedError, StoreError
 from holdfast.core.ids import BlobId, PackId
+from holdfast.core.units import counted
+from holdfast.repo.damage import stored_packs, unlisted_packs
 from holdfast.repo.format.codec import Codec
 from holdfast.repo.format.pack import BlobKind, PackedBlob, StoredPack
 from holdfast.repo.objects import Objects
@@ -114,11 +116,13 @@ def _require_stored(repository: Repository, packs: Sequence[StoredPack]) -> None
     """
     if not packs:
         return
-    sizes = {item.name: item.size for item in repository.store.list(FileKind.PACK)}
-    lost = [pack for pack in packs if sizes.get(pack.id.hex()) != pack.size]
+    sizes = stored_packs(repository)
+    sizes |= unlisted_packs(repository, {pack.id for pack in packs} - sizes.keys())
+    lost = [pack for pack in packs if sizes.get(pack.id) != pack.size]
     if lost:
         raise StoreError(
-            f"{repository.store.address} does not list {len(lost)} packs that it has just stored",
+            f"{repository.store.address} does not have {counted(len(lost), 'pack')} that were"
+            " stored just now",
             remedy="Nothing was deleted. Check the storage; earlier backups are untouched.",
         )
 

@@ -210,6 +210,7 @@ def repair_packs(
     )
     with lock.refreshing():
         rewrite_index(repository, inventory, without=chosen, adding=moved.packs, lock=lock)
+        lock.settle(lock.lag)  # see prune: nobody may find the old index any more
         lock.prove()
         for pack in sorted(chosen & inventory.stored.keys()):
             remove_quietly(repository, FileKind.PACK, pack.hex())
