@@ -56,6 +56,10 @@ class Chan:
         finally:
             connection.close()
 
+    def unfinished(self) -> list[Path]:
+        """Files on their way into a plain pool."""
+        return [path for path in self.roots.rglob(".holdfast/tmp/*") if path.is_file()]
+
     def target(self, **changes: Any) -> str:
         """A new one: a single file in a plain pool of its own; its id."""
         answer = self("POST", "target", self.draft(**changes))

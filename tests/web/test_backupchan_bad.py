@@ -56,7 +56,7 @@ def nothing_is_left(chan: Chan, target: str) -> None:
     found = chan("GET", f"target/{target}").json()
     assert found["backups"] == []
     assert files_below(chan.roots / found["target"]["name"]) == []
-    left = [path for path in chan.roots.rglob(".holdfast/tmp/*") if path.is_file()]
+    left = chan.unfinished()
     left += [path for path in (chan.server.data / "scratch").rglob("*") if path.is_file()]
     assert left == []
 

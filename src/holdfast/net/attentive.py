@@ -10,6 +10,7 @@ import io
 import re
 import ssl
 from functools import partial
+from http import HTTPStatus
 from http.client import HTTPResponse
 from typing import Any, Final
 
@@ -79,8 +80,9 @@ class _Attentive(HTTPConnection):
 
 
 class _Answer(HTTPResponse):
-    """One whose beginning was read while the request was sent. Where that was cut short, the
-    connection is good for no other.
+    """One to a request with a body, whose beginning was read while that was sent. Where the request
+    was cut short, or refused, the connection is good for no other: who refuses a body may close on
+    what he has not read, and say so to nobody.
     """
 
     def __init__(self, beginning: bytes, cut: bool, sock: Any, *words: Any, **options: Any) -> None:  # noqa: FBT001  filled in by `partial`
@@ -90,7 +92,7 @@ class _Answer(HTTPResponse):
 
     def begin(self) -> None:
         super().begin()
-        self.will_close = self.will_close or self._cut
+        self.will_close = self.will_close or self._cut or self.status >= HTTPStatus.BAD_REQUEST
 
 
 class _Rejoined(io.RawIOBase):
