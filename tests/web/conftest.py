@@ -67,7 +67,8 @@ class Server:
         deadline = time.monotonic() + seconds
         while True:
             try:
-                urllib.request.urlopen(f"{self.main}/healthz", timeout=5).read()
+                with urllib.request.urlopen(f"{self.main}/healthz", timeout=5) as answer:
+                    answer.read()
             except (urllib.error.URLError, ConnectionError, TimeoutError):
                 assert self.process is None or self.process.poll() is None, self.said()
                 assert time.monotonic() < deadline, self.said()
@@ -105,7 +106,8 @@ class Server:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return Answer(answer.status, answer.read(), dict(answer.headers))
         except urllib.error.HTTPError as error:
-            return Answer(error.code, error.read(), dict(error.headers))
+            with error:
+                return Answer(error.code, error.read(), dict(error.headers))
 
 
 @dataclass

@@ -64,10 +64,12 @@ def disk(chan: Chan) -> Path:
 def kill(chan: Chan) -> None:
     """The web process and the worker die at once, without a last word."""
     assert chan.server.process is not None
+    parent = chan.server.process.pid
+    os.kill(parent, signal.SIGSTOP)  # or it would see one child go and end the other itself
     children = subprocess.run(
-        ["pgrep", "-P", str(chan.server.process.pid)], capture_output=True, text=True, check=False
+        ["pgrep", "-P", str(parent)], capture_output=True, text=True, check=False
     ).stdout.split()
-    for pid in [*map(int, children), chan.server.process.pid]:
+    for pid in [*map(int, children), parent]:
         os.kill(pid, signal.SIGKILL)
     chan.server.process.wait()
     while any(os.path.exists(f"/proc/{pid}") for pid in children):
@@ -116,8 +118,10 @@ def test_killed_while_uploads_come(chan: Chan, rounds: int, eventually: Any) -> 
         with concurrent.futures.ThreadPoolExecutor(len(targets)) as pool:
             running = [pool.submit(upload_on, target, ended) for target in targets]
             time.sleep(0.3 + number % 5 * 0.1)
-            kill(chan)
-            ended.set()
+            try:
+                kill(chan)
+            finally:
+                ended.set()
             for each in running:
                 each.result()
         chan.server.start()

@@ -124,6 +124,11 @@ def is_error(answer: Answer, status: int, message: str, data: dict[str, Any] | N
 def test_pocketbases_python_sdk(server: Server, root: Caller) -> None:
     """Sign-in, create, list with dates, download, upload, delete, and its errors."""
     client = PocketBase(server.main)
+    with client.http_client:
+        use_pocketbases_python_sdk(client)
+
+
+def use_pocketbases_python_sdk(client: PocketBase) -> None:
     with pytest.raises(ClientResponseError) as refused:
         client.backups.get_full_list()
     assert refused.value.status == 401
