@@ -112,7 +112,8 @@ def holdfast(
     )
     prepare(server)
     try:
-        server.start()
+        server.start(wait=False)
+        server.wait_until_up(300)
         yield server
     finally:
         server.stop()
