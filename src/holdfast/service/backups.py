@@ -240,13 +240,13 @@ class Backups:
         refused: dict[str, HoldfastError] = {}
         with self._ground.catalog.write() as tx:
             known = _known_targets(tx, {order.target.id for order, _ in group})
-            taken: set[tuple[int, str]] = set()
+            taken = _taken(tx, [order for order, _ in group if order.facts.get(_EXCLUSIVE)])
             rows = []
             for order, kept in group:
                 key = (order.target.id, order.name)
                 if order.target.id not in known:
                     refused[order.uid] = StateError("its target was deleted meanwhile")
-                elif order.facts.get(_EXCLUSIVE) and (key in taken or _is_taken(tx, *key)):
+                elif order.facts.get(_EXCLUSIVE) and key in taken:
                     refused[order.uid] = RecordExistsError(
                         f"there is a backup {order.name!r} already"
                     )
@@ -726,6 +726,18 @@ def _is_taken(tx: Transaction, target_id: int, name: str) -> bool:
         )
         > 0
     )
+
+
+def _taken(tx: Transaction, orders: Sequence[Order]) -> set[tuple[int, str]]:
+    """Which of their targets have a visible backup of which of their names: in one look."""
+    if not orders:
+        return set()
+    query = select(_ROW.target_id, _ROW.name).where(
+        _ROW.target_id.in_({order.target.id for order in orders}),
+        _ROW.name.in_({order.name for order in orders}),
+        _ROW.state.in_([str(state) for state in VISIBLE]),
+    )
+    return {(target_id, name) for target_id, name in tx.connection.execute(query)}
 
 
 def _known_targets(tx: Transaction, ids: set[int]) -> set[int]:
