@@ -18,7 +18,12 @@ from holdfast.cli import settings as settings_of
 from holdfast.cli.data import ConfigFile, Data
 from holdfast.cli.output import Output
 from holdfast.cli.supervising import Supervisor, end_with_parent
-from holdfast.core.errors import AddressInUseError, CatalogError, ConfigurationError, DataFolderBusyError
+from holdfast.core.errors import (
+    AddressInUseError,
+    CatalogError,
+    ConfigurationError,
+    DataFolderBusyError,
+)
 
 Listen = Annotated[
     str,
@@ -78,9 +83,7 @@ def serve(
         supervisor = Supervisor(
             {"web": ["web", *common, *ways], "worker": ["worker", *common]}, restart_code=RESTART
         )
-        output.note(
-            f"serving {data} on {places[0]}, and RestBackup on {places[1]}; Ctrl-C ends it"
-        )
+        output.note(f"serving {data} on {places[0]}, and RestBackup on {places[1]}; Ctrl-C ends it")
         supervisor.run()
 
 
