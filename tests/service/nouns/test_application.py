@@ -214,6 +214,7 @@ def link(name, to):
         [link("a", "storage"), link("a", "data.db")],
     ],
 )
+@pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_nothing_is_written_through_a_link(service, app, entries):
     """I10 And nothing is left of what was unpacked."""
     raw = io.BytesIO()
