@@ -1,11 +1,13 @@
 """`holdfast serve`, and its halves `web` and `worker`."""
 
 import fcntl
+import json
 import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +18,12 @@ from holdfast.cli import settings as settings_of
 from holdfast.cli.data import ConfigFile, Data
 from holdfast.cli.output import Output
 from holdfast.cli.supervising import Supervisor, end_with_parent
-from holdfast.core.errors import CatalogError, DataFolderBusyError
+from holdfast.core.errors import (
+    AddressInUseError,
+    CatalogError,
+    ConfigurationError,
+    DataFolderBusyError,
+)
 
 Listen = Annotated[
     str,
@@ -38,6 +45,9 @@ Tls = Annotated[
     ),
 ]
 
+_ENDING = 40.0
+"""Seconds that the processes of a `serve` that was killed may need to finish."""
+
 
 def serve(
     ctx: typer.Context,
@@ -54,9 +64,12 @@ def serve(
     """
     output = Output(settings_of.of(ctx))
     from holdfast.service.generation import RESTART
-    from holdfast.service.opening import open_ground
+    from holdfast.service.opening import configuration_of, open_ground
 
+    configured = configuration_of(data, config).listen
+    places = [listen or configured.main, restbackup_listen or configured.restbackup]
     with _alone(data):
+        _wait_until_free(data, places)
         try:
             open_ground(data, config).catalog.close()  # made or migrated once, before both start
         except CatalogError as error:
@@ -70,7 +83,7 @@ def serve(
         supervisor = Supervisor(
             {"web": ["web", *common, *ways], "worker": ["worker", *common]}, restart_code=RESTART
         )
-        output.note(f"serving {data}; Ctrl-C ends it")
+        output.note(f"serving {data} on {places[0]}, and RestBackup on {places[1]}; Ctrl-C ends it")
         supervisor.run()
 
 
@@ -112,15 +125,53 @@ def worker(
     raise typer.Exit(run_worker(data, config, name or socket.gethostname(), stop))
 
 
+def _wait_until_free(data: Path, places: Sequence[str]) -> None:
+    """Where another process listens there, that is told at once; but one that was left by a
+    `serve` of this folder finishes what is under way, and is waited for.
+
+    Raises:
+        AddressInUseError, ConfigurationError
+    """
+    from holdfast.web.addresses import address, check_free
+
+    deadline = time.monotonic() + _ENDING
+    while True:
+        try:
+            for place in places:
+                check_free(address(place))
+        except AddressInUseError:
+            if not _is_ending(data) or time.monotonic() > deadline:
+                raise
+        else:
+            return
+        time.sleep(0.2)
+
+
+def _is_ending(data: Path) -> bool:
+    """Whether the web process that last served this folder still lives."""
+    try:
+        os.kill(json.loads((data / "run" / "listeners.json").read_bytes())["pid"], 0)
+    except (OSError, ValueError, KeyError):
+        return False
+    return True
+
+
 @contextmanager
 def _alone(data: Path) -> Iterator[None]:
     """One `serve` for a data folder, for as long as its process lives.
 
     Raises:
         DataFolderBusyError
+        ConfigurationError: the folder cannot be made.
     """
     run = data / "run"
-    run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the data folder {data} cannot be used: {error.strerror}",
+            remedy="Nothing was started. Name a folder in which you may write.",
+        ) from error
     descriptor = os.open(run / "serve.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:

@@ -528,6 +528,13 @@ class ConfigurationError(HoldfastError):
     remedy = "Nothing was started. Mend the configuration file."
 
 
+class AddressInUseError(ConfigurationError):
+    """Another process listens there."""
+
+    code = "address-in-use"
+    remedy = "Nothing was started. Stop what listens there, or listen elsewhere."
+
+
 class DeposedError(HoldfastError):
     """This process lost its lease: another goes on with its work."""
 

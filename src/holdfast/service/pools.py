@@ -10,6 +10,7 @@ import os
 import re
 import threading
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +28,7 @@ from holdfast.core.errors import (
 from holdfast.core.progress import Silence
 from holdfast.core.records import Backup, BackupState, Custody, Pool, PoolKind, RepositoryRecord
 from holdfast.repo.saving.intake import IntakePlan
+from holdfast.service.generation import bump
 from holdfast.service.ground import new_uid
 from holdfast.service.keeping.in_custody import CustodyKeeper
 from holdfast.service.keeping.in_folder import FolderKeeper, pool_in
@@ -37,6 +39,7 @@ from holdfast.service.pooling.places import (
     CREDENTIALS,
     LocationState,
     checked,
+    credentials_of,
     is_local,
     room_of,
     seal_credentials,
@@ -256,6 +259,32 @@ class Pools:
     def named(self, name: str) -> Pool:
         """Raises RecordNotFoundError."""
         return self._named(SERVER, Verb.POOL_LIST, name)
+
+    def at(self, address: str) -> Pool | None:
+        """The pool that has this location."""
+        with self.ground.catalog.read() as tx:
+            return next((each for each in tx.pools.all() if address in each.locations), None)
+
+    def free_name(self, name: str) -> str:
+        """The name, or where it is taken the next one like it."""
+        with self.ground.catalog.read() as tx:
+            taken = {each.name for each in tx.pools.all()}
+        others = (f"{name}-{number}" for number in count(2))
+        return next(each for each in chain([name], others) if each not in taken)
+
+    def change_credentials(
+        self, who: Principal, pool: Pool, credentials: Mapping[str, str]
+    ) -> None:
+        """Every process starts anew, as they hold connections with the old ones."""
+        if credentials_of(self.ground, pool) == credentials:
+            return
+        sealed = seal_credentials(self.ground, pool.name, credentials)
+        with self.ground.act(
+            who, Verb.POOL_CHANGE, f"pool {pool.name}", detail={"changed": ["credentials"]}
+        ) as tx:
+            now = tx.pools.get(pool.id).options
+            tx.pools.change(pool.id, options=now | {CREDENTIALS: sealed})
+            bump(tx)
 
     def try_out(self, address: str, credentials: Mapping[str, str]) -> None:
         """Writes, reads and removes small objects at an address that is no pool yet.
