@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -64,9 +66,8 @@ def dump(
                     "an archive would be written to the terminal",
                     remedy="Send it on with > or |, or name a file with --target.",
                 )
-            with _opened(target) as out:
+            with _told(target), _opened(target) as out:
                 write(opened, top.tree, wanted, out, archive=Archive(archive), on_problem=note)
-                out.flush()
     if left_out:
         raise PartialError(
             f"{len(left_out)} entries are not in the archive",
@@ -76,10 +77,22 @@ def dump(
 
 def _opened(target: str) -> BinaryIO:
     """Standard output, or a new file; either is closed by the caller."""
-    sys.stdout.flush()
-    if not target:
-        return os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    try:
+    if target:
         return Path(target).open("wb")
+    sys.stdout.flush()
+    return os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+
+
+@contextmanager
+def _told(target: str) -> Iterator[None]:
+    """Says what the system refuses to write."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise RestoreError(f"{target} cannot be written: {error.strerror}") from error
+        raise RestoreError(
+            f"{target or 'standard output'} cannot be written: {error.strerror or error}",
+            remedy="What is there is cut short: do not use it. Make room or choose another place, "
+            "and run again.",
+        ) from error
