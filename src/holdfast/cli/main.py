@@ -90,6 +90,7 @@ def _invoke(arguments: list[str]) -> int:
 
     from holdfast.cli.app import build
     from holdfast.cli.settings import Given
+
     command: Any = build()
     if _COMPLETE in os.environ:
         # The library does this only for commands that carry its own --install-completion.
