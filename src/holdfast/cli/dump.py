@@ -12,7 +12,9 @@ import typer
 from holdfast.cli import options, repository
 from holdfast.cli import settings as settings_of
 from holdfast.cli.output import Output
+from holdfast.cli.progress import Meter
 from holdfast.core.errors import PartialError, RestoreError, UsageError
+from holdfast.core.progress import Silence
 
 ARCHIVES = ("tar", "zip")
 
@@ -49,11 +51,13 @@ def dump(
     chosen = options.Chosen.of(host, tag, path)
     left_out: list[bytes] = []
 
-    def note(path: bytes, message: str) -> None:
-        left_out.append(path)
-        output.warn(f"{output.shown(path)}: {message}")
+    with repository.opened(settings, output) as opened, _shown(output, target) as meter:
 
-    with repository.opened(settings, output) as opened:
+        def note(path: bytes, message: str) -> None:
+            left_out.append(path)
+            say = output.warn if meter is None else meter.note
+            say(f"{output.shown(path)}: {message}")
+
         snapshot, below = repository.choose_snapshot(opened, output, name, chosen)
         with repository.locked(opened, settings, output):
             top = resolve(opened, snapshot.tree, os.fsencode(below))
@@ -67,12 +71,26 @@ def dump(
                     remedy="Send it on with > or |, or name a file with --target.",
                 )
             with _told(target), _opened(target) as out:
-                write(opened, top.tree, wanted, out, archive=Archive(archive), on_problem=note)
+                write(
+                    opened, top.tree, wanted, out,
+                    archive=Archive(archive), on_problem=note, progress=meter or Silence(),
+                )  # fmt: skip
     if left_out:
         raise PartialError(
             f"{len(left_out)} entries are not in the archive",
             remedy="The rest is there. What is left out is listed above.",
         )
+
+
+@contextmanager
+def _shown(output: Output, target: str) -> Iterator[Meter | None]:
+    """How far it is, on a terminal that is not full of the content itself."""
+    elsewhere = bool(target) or not output.to_terminal
+    if output.json or output.quiet or not elsewhere or not output.stderr.isatty():
+        yield None
+        return
+    with Meter(output) as meter:
+        yield meter
 
 
 def _opened(target: str) -> BinaryIO:
