@@ -7,7 +7,6 @@ A log on a full disk or a closed terminal is no reason to have no backup.
 import io
 import os
 import sys
-from dataclasses import dataclass
 from typing import Any
 
 from holdfast.core.errors import OutputError
@@ -33,12 +32,17 @@ class _Enduring(io.FileIO):
         return memoryview(data).nbytes
 
 
-@dataclass(frozen=True, slots=True)
 class Streams:
-    """Standard output of this process, and whether anybody wants it."""
+    """Standard output of this process, and whether anybody wants it.
 
-    out: _Enduring
-    wanted: bool
+    No dataclass: those cost more than all else that `holdfast --version` loads.
+    """
+
+    __slots__ = ("out", "wanted")
+
+    def __init__(self, out: _Enduring, *, wanted: bool) -> None:
+        self.out = out
+        self.wanted = wanted
 
     def settle(self) -> None:
         """Prints what is left. `OutputError` where part of what was printed is lost."""
@@ -63,7 +67,7 @@ def endure() -> Streams:
     out = _Enduring(_OUT, "wb", closefd=False)
     sys.stdout = _text(out, lines=out.isatty())
     sys.stderr = _text(_Enduring(_ERR, "wb", closefd=False), lines=True)
-    return Streams(out, wanted)
+    return Streams(out, wanted=wanted)
 
 
 def _is_open(number: int) -> bool:
