@@ -137,10 +137,10 @@ def backup(
         bool, typer.Option("--force", "-f", help="Read everything again, whatever has changed.")
     ] = False,
     ignore_inode: Annotated[
-        bool, typer.Option("--ignore-inode", help="A new inode number is no change.")
+        bool, typer.Option("--ignore-inode", help="A new inode number is no new content.")
     ] = False,
     ignore_ctime: Annotated[
-        bool, typer.Option("--ignore-ctime", help="A new ctime is no change.")
+        bool, typer.Option("--ignore-ctime", help="A new ctime is no new content.")
     ] = False,
     with_atime: Annotated[bool, typer.Option("--with-atime", help="Keep access times.")] = False,
     allow_empty: Annotated[

@@ -41,6 +41,16 @@ class PartialError(HoldfastError):
     remedy = "What was read is safe. Look at the listed files and run again."
 
 
+class OutputError(HoldfastError):
+    """Standard output is full, broken or closed."""
+
+    code = "output-failed"
+    remedy = (
+        "The work itself was done, as far as no other error is told; part of what it printed is "
+        "lost. Give standard output a place with room."
+    )
+
+
 class InterruptedByUserError(HoldfastError):
     code = "interrupted"
     exit_code = 130

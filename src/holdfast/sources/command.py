@@ -92,7 +92,8 @@ class StreamSource:
                 self._command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=0
             )
         except (OSError, ValueError) as error:
-            raise SourceError(f"{shown} cannot be started: {error}") from error
+            reason = getattr(error, "strerror", None) or error
+            raise SourceError(f"{shown} cannot be started: {reason}") from error
         assert process.stdout is not None
         return StreamContent(entry, shown, process.stdout.fileno(), process)
 
