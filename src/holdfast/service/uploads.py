@@ -1,9 +1,9 @@
 """Uploads in several requests, one file each, which end as one backup.
 
 What has arrived survives a restart of the server: each file is kept as a part, a backup out of
-sight, in the first repository pool, until all are there. That the part is recorded is what counts a
-file as uploaded. Where the target is in that pool, too, putting them together writes nothing a
-second time.
+sight, in the first repository pool until all are there; in the target's own where there is no such
+pool. That the part is recorded is what counts a file as uploaded. Where the target is in that
+repository pool, too, putting them together writes nothing a second time.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class Uploads:
         path = _path(folder, name)
         if path not in self._paths_of(upload):
             raise InvalidError("That file is not in the upload's list")
-        home = self._parts_target()
+        home = self._parts_target(target)
         if self._among(home, upload, _BACKUP.name == _part_name(upload, path)):
             raise _there_already()
         arriving = self._backups.receive(
@@ -341,17 +341,17 @@ class Uploads:
                 remedy="Nothing was changed. Upload the one file, or make a multi-file target.",
             )
 
-    def _parts_target(self) -> Target:
-        """Where parts are: a target that no face shows."""
-        pool = self._pools.default()
+    def _parts_target(self, target: Target) -> Target:
+        """Where parts of an upload into `target` are: a target that no face shows."""
+        pool_id = self._pools.default_or(target.pool_id)
         with self._ground.catalog.read() as tx:
-            found = [each for each in _homes(tx) if each.pool_id == pool.id]
+            found = [each for each in _homes(tx) if each.pool_id == pool_id]
         if found:
             return found[0]
         with self._ground.catalog.write() as tx:
-            known = [each for each in _homes(tx) if each.pool_id == pool.id]
+            known = [each for each in _homes(tx) if each.pool_id == pool_id]
             home = Target(
-                uid=new_uid(), name=_PARTS, face=Face.HOLDFAST, pool_id=pool.id,
+                uid=new_uid(), name=_PARTS, face=Face.HOLDFAST, pool_id=pool_id,
                 created=self._ground.now(),
             )  # fmt: skip
             return known[0] if known else tx.targets.add(home)
