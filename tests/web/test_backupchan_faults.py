@@ -348,11 +348,12 @@ def test_17_every_refusal_is_json(chan: Chan) -> None:
         (chan.upload(target, MANUAL, ("backup_file", "a", A), ("backup_file", "b", B)), 400),
         (chan("POST", f"target/{target}/upload", b"x"), 400),
         (chan("PATCH", f"backup/{backup}", {"is_recycled": False}), 400),
+        (chan("GET", f"backup/{backup}/download", headers={"Range": "bytes=99-"}), 416),
     ]  # fmt: skip
     for answer, status in refused:
         assert answer.status == status, answer.body
         assert answer.headers["content-type"] == "application/json"
-        assert answer.json().get("success", False) is False
+        assert answer.json()["success"] is False
         assert answer.json()["message"]
         assert b"Traceback" not in answer.body
 

@@ -535,6 +535,8 @@ class Backups:
         with self._ground.catalog.read() as tx:
             found = tx.backups.find(uid=order.uid)
         assert found is not None
+        if found.state is BackupState.RECYCLED:
+            self._pools.keeper(found).move(found, recycled=True)
         return found if keep_first else self.end_move(found)
 
     def end_move(self, backup: Backup) -> Backup:

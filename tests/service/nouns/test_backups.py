@@ -14,7 +14,7 @@ from holdfast.core.errors import (
     StateError,
 )
 from holdfast.core.keeping import DAY, Action, Criteria, KeepRule
-from holdfast.core.records import BackupState
+from holdfast.core.records import BackupState, PoolKind
 
 DAY_SECONDS = 86400
 
@@ -212,3 +212,18 @@ def test_a_move_that_is_stopped_changes_nothing(make_target, put, content, servi
     with pytest.raises(KeyboardInterrupt):
         service.backups.transfer(backup, target, other, keep_first=False, watch=stop)
     assert content(service.backups.get(SHELL, backup.uid)) == b"x" * 100_000
+
+
+def test_what_is_in_the_bin_moves_into_the_bin(make_target, put, content, service, pool, tmp_path):
+    """Nobody sees it among the files, and it is there still when a catalog is made anew."""
+    target = make_target()
+    backup = put(target, b"x" * 100_000)
+    service.backups.recycle(SHELL, backup)
+    service.pools.add(SHELL, "another", [str(tmp_path / "another")], kind=PoolKind.PLAIN)
+    other = service.pools.named("another")
+    moved = service.backups.transfer(backup, target, other, keep_first=False, watch=lambda _: None)
+    assert [path.name for path in (tmp_path / "another").iterdir()] == [".holdfast"]
+    assert [each.recycled for each in service.pools.keeper(moved).found()] == [True]
+    assert content(moved) == b"x" * 100_000
+    service.backups.bring_back(SHELL, moved)
+    assert len(list((tmp_path / "another").iterdir())) == 2
