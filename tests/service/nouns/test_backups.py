@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from holdfast.core.access import ANONYMOUS, SHELL, Principal, Scope, Verb
@@ -14,7 +16,8 @@ from holdfast.core.errors import (
     StateError,
 )
 from holdfast.core.keeping import DAY, Action, Criteria, KeepRule
-from holdfast.core.records import BackupState, PoolKind
+from holdfast.core.records import BackupState, PoolKind, Shape
+from holdfast.service.targets import Draft
 
 DAY_SECONDS = 86400
 
@@ -138,6 +141,40 @@ def test_deduplication_keeps_the_newest(make_target, put, service):
     assert service.backups.deduplicate(SHELL, target) == []
     kept = {e.uid for e in service.backups.list(SHELL, target, states=[BackupState.KEPT])}
     assert kept == {third.uid, fourth.uid}
+
+
+@pytest.mark.parametrize("damage", ["gone", "shorter", "changed"])
+@pytest.mark.parametrize("shape", list(Shape))
+def test_deduplication_takes_no_damaged_copy_for_one(service, put, tmp_path, shape, damage):
+    """I3: of two files with the same content, the newer one has rotted on the disk."""
+    pool = service.pools.named("plain")
+    target = service.targets.create(
+        SHELL,
+        Draft(name="t", pool_id=pool.id, shape=shape, name_template="$I", deduplicate=True),
+    )
+    backups = []
+    for _ in range(2):
+        service.ground.clock.advance(1)
+        if shape is Shape.SINGLE:
+            backups.append(put(target, b"x" * 3_000_000, "file"))
+        else:
+            tree = service.backups.receive_tree(SHELL, target, "all")
+            for name in (b"a", b"file"):
+                file = tree.incoming.file(name)
+                file.write(b"x" * 3_000_000)
+                file.end()
+            backups.append(tree.finish().result(30))
+    path = tmp_path / "plain" / backups[1].path
+    path = path / "file" if shape is Shape.MULTI else path
+    if damage == "gone":
+        path.unlink()
+    elif damage == "shorter":
+        os.truncate(path, 2_000_000)
+    else:
+        path.write_bytes(path.read_bytes()[:-1] + b"y")
+    assert service.backups.deduplicate(SHELL, target) == []
+    assert service.backups.get(SHELL, backups[1].uid).damaged
+    assert not service.backups.get(SHELL, backups[0].uid).damaged
 
 
 def test_retention_goes_by_the_servers_clock(make_target, put, service):
