@@ -87,7 +87,7 @@ def respond(
     """The whole content, the part that was asked for, or nothing where the client has it already.
 
     HEAD gives the same headers. Where the size is unknown there are no ranges and no length.
-    Blocks while the first of it is read: what cannot be read raises here, as long as it can be told.
+    Blocks while the first of it is read: what cannot be read raises here, where it can be told.
     """
     headers = {"Last-Modified": http_date(content.modified), **(headers or {})}
     if content.size is None:

@@ -251,7 +251,7 @@ def test_a_move_that_is_stopped_changes_nothing(make_target, put, content, servi
     assert content(service.backups.get(SHELL, backup.uid)) == b"x" * 100_000
 
 
-def test_what_is_in_the_bin_moves_into_the_bin(make_target, put, content, service, pool, tmp_path):
+def test_what_is_in_the_bin_moves_into_the_bin(make_target, put, content, service, tmp_path):
     """Nobody sees it among the files, and it is there still when a catalog is made anew."""
     target = make_target()
     backup = put(target, b"x" * 100_000)
