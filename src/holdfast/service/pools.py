@@ -312,14 +312,22 @@ class Pools:
         Raises:
             StateError: there is none.
         """
-        with self.ground.catalog.read() as tx:
-            found = tx.pools.all(kind=PoolKind.REPOSITORY, limit=1)
-        if not found:
+        found = self._first_repository_pool()
+        if found is None:
             raise StateError(
                 "there is no pool yet",
                 remedy="Nothing was changed. Make one with `holdfast pool add NAME DIRECTORY`.",
             )
-        return found[0]
+        return found
+
+    def default_or(self, pool_id: int) -> int:
+        """The number of the first repository pool, or that one where there is none."""
+        found = self._first_repository_pool()
+        return found.id if found else pool_id
+
+    def _first_repository_pool(self) -> Pool | None:
+        with self.ground.catalog.read() as tx:
+            return next(iter(tx.pools.all(kind=PoolKind.REPOSITORY, limit=1)), None)
 
     def room(self, pool: Pool) -> int | None:
         """Bytes free in the roomiest of its places; None where none of them tells."""
