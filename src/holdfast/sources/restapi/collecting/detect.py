@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin
 
 from holdfast.core.errors import AnswerError, FetchError
+from holdfast.net.addresses import led_to
 from holdfast.net.egress import OWN_MACHINE
 from holdfast.sources.restapi.asking import clues
 from holdfast.sources.restapi.asking.paging import next_link
@@ -155,11 +155,11 @@ class _Detective:
             link = next(
                 next_link(value) for name, value in self._answer.headers if name.lower() == "link"
             )
-            return await self._try({}, url=urljoin(self._answer.url, link))
+            return await self._try({}, url=led_to(self._answer.url, link))
         if found := clues.find_next_url(self._document):
             self._found["project"]["iterate_by"] = "next_url"
             self._write_paths({"next_url_key": found.path})
-            return await self._try({}, url=urljoin(self._answer.url, str(found.value)))
+            return await self._try({}, url=led_to(self._answer.url, str(found.value)))
         if header := clues.find_cursor_header(self._answer.headers):
             self._found["data"]["next_cursor_header"] = header
             return await self._try_cursor("cursor", self._answer.header(header))
