@@ -472,6 +472,46 @@ def test_a_chain_that_leads_back_ends(api, workshop, ids, announced):
     assert report.outcome is (Outcome.PARTIAL if announced is None else Outcome.SUCCEEDED)
 
 
+@pytest.mark.parametrize("last", ["0", 0, "", None])
+def test_a_cursor_of_nothing_is_the_end(api, workshop, ids, last):
+    """Some APIs say 0 where there is no more: that is not followed back to the first page."""
+
+    def answer(request):
+        at = int(request.query.get("cursor", "0"))
+        following = str(at + 20) if at + 20 < 95 else last
+        return json_reply({"data": rows(95)[at : at + 20], "next": following})
+
+    api.routes["/items"] = answer
+    project = workshop.project(
+        project={"iterate_by": "cursor"},
+        params={"cursor_param": "cursor", "page_number_param": None},
+        data={"next_cursor_key": "next", "total_number_key": None},
+    )
+    assert run_project(project, "full").outcome is Outcome.SUCCEEDED
+    assert ids(project) == list(range(1, 96))
+    assert len(api.requests_to("/items")) == 5
+
+
+@pytest.mark.parametrize(("row", "outcome"), [("same", "partial"), ("other", "succeeded")])
+def test_a_chain_of_pages_alike_is_no_certain_end(api, workshop, row, outcome):
+    """Where nothing tells records apart, a page like the one before may be news: it is said."""
+
+    def answer(request):
+        at = int(request.query.get("cursor", "0"))
+        page = [{"v": 0 if row == "same" else n} for n in range(20)]
+        return json_reply({"data": page, "next": str(at + 20)})
+
+    api.routes["/items"] = answer
+    project = workshop.project(
+        project={"iterate_by": "cursor"},
+        params={"cursor_param": "cursor", "page_number_param": None},
+        data={"next_cursor_key": "next", "total_number_key": None, "item_key": None},
+    )
+    report = run_project(project, "full")
+    assert str(report.outcome) == outcome
+    assert report.ended_by == "page 2 repeats page 1"
+
+
 def test_a_page_that_is_not_there_is_not_the_end_without_a_total(api, workshop, ids):
     """Page 3 answers 404, and the pages behind it hold records: they come, and it is said."""
 

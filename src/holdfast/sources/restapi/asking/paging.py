@@ -157,6 +157,8 @@ class Chain:
             found = value_at(document, data.next_cursor_key, self._project.settings.splitter)
         if found in (MISSING, None, "", False):
             return Step(None, "no next cursor")
+        if found == "0" and name in mark.params:
+            return Step(None, "no next cursor")  # it would be the first page again
         if mark.params.get(name) == found:
             return Step(None, "the cursor repeats itself")
         return Step(Mark({**mark.params, name: found}))

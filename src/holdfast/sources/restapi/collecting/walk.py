@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from holdfast.sources.restapi.asking.session import Answer
     from holdfast.sources.restapi.collecting.intake import Intake
     from holdfast.sources.restapi.collecting.tally import Tally
+    from holdfast.sources.restapi.project.project import Project
 
 _GONE = frozenset({404, 410, 416})
 _REFUSED = frozenset({400, 422})
@@ -427,6 +428,8 @@ async def _follow(
             return ending
         if page.records and page.digest == before:
             ending.reason = f"page {number} repeats page {number - 1}"
+            if not _tells_apart(intake.project, page) and not _all_came(intake.tally):
+                ending.notes.append(f"{ending.reason}, of records that nothing tells apart")
             return ending
         before = page.digest
         empty = 0 if page.records else empty + 1
@@ -456,6 +459,11 @@ def _after(chain: Chain, mark: Mark, answer: Answer, page: Page) -> Step:
         link=", ".join(value for name, value in answer.headers if name.lower() == "link"),
         cursor_header=answer.header(header) if header else None,
     )  # fmt: skip
+
+
+def _tells_apart(project: Project, page: Page) -> bool:
+    """Whether a page that comes again is no news: its records have keys, or differ at least."""
+    return bool(project.data.item_key) or any(row != page.records[0] for row in page.records)
 
 
 def _place(mark: Mark) -> int:
