@@ -385,9 +385,7 @@ def test_a_last_page_that_comes_again_changed_ends_the_list(api, workshop, ids, 
         return json_reply({"data": page})
 
     api.routes["/items"] = answer
-    project = workshop.project(
-        data={"total_number_key": None}, request={"parallelism": width}
-    )
+    project = workshop.project(data={"total_number_key": None}, request={"parallelism": width})
     report = run_project(project, "full")
     assert set(ids(project)) == set(range(1, 96))
     assert len(api.requests_to("/items")) < 60
