@@ -56,7 +56,9 @@ def _archive_is_kept() -> Iterator[None]:
     try:
         yield
     except HoldfastError as error:
-        error.advice = f"The archive is updated; only its snapshot is missing. {error.advice}"
+        advice = error.advice.removeprefix("Nothing was fetched. ")
+        advice = advice.removeprefix("Nothing was changed. ")
+        error.advice = f"The archive is updated; only its snapshot is missing. {advice}"
         raise
 
 

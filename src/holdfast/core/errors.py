@@ -377,6 +377,12 @@ class AnswerError(FetchError):
     code = "bad-answer"
 
 
+class AddressError(FetchError):
+    """What an answer or a record names as an address is none."""
+
+    code = "bad-address"
+
+
 class AuthError(FetchError):
     code = "auth-failed"
     remedy = (
