@@ -81,7 +81,8 @@ def note_kept(tx: Transaction, backups: Sequence[Backup]) -> None:
         return
     row = tables.backup.c
     uids = [each.uid for each in backups]
-    numbers = dict(tx.connection.execute(select(row.uid, row.id).where(row.uid.in_(uids))).tuples())
+    kept = tx.connection.execute(select(row.uid, row.id).where(row.uid.in_(uids)))
+    numbers = {each.uid: each.id for each in kept}
     tx.journal.add_all(
         JournalLine(
             area=Area.REPOSITORY, at=each.received, text=f"{each.name} is kept",

@@ -26,7 +26,8 @@ _LEASE = "monitoring"
 """Of the one process that samples: the main server's."""
 _AT_ONCE = 5.0
 """Seconds of samples that are written together: each transaction is a wait for the disk."""
-_SECOND = 1_000_000_000
+_SHORTEST = 0.001
+"""Seconds between two looks, at least."""
 
 _log = structlog.get_logger("holdfast.monitoring")
 
@@ -73,14 +74,14 @@ class Sampler:
         with self._ground.catalog.read() as tx:
             period = values_in(tx)["monitoring_period"]
         psutil.cpu_percent()  # of the time since the call before
-        before, since = _counters(), self._ground.now()
+        clock = self._ground.clock
+        before, since = _counters(), clock.monotonic()
         while not self._ending.wait(period):
-            now = self._ground.now()
-            after = _counters()
-            seconds = max(now - since, 1) / _SECOND
-            self._waiting.append(_sample(self._ground.folder, now, before, after, seconds))
+            after, now = _counters(), clock.monotonic()
+            spent = max(now - since, _SHORTEST)
+            self._waiting.append(_sample(self._ground.folder, clock.now(), before, after, spent))
             before, since = after, now
-            if now - self._waiting[0].at >= (_AT_ONCE - period) * _SECOND:
+            if len(self._waiting) * period >= _AT_ONCE:
                 return
 
     def _write(self) -> bool:

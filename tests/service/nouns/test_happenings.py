@@ -7,6 +7,7 @@ import time
 import pytest
 
 from holdfast.core.access import SHELL, Verb
+from holdfast.core.clock import SystemClock
 from holdfast.core.errors import InvalidError, StateError
 from holdfast.core.fields import Asked
 from holdfast.core.records import Area, Node, Task, TaskLine, TaskState
@@ -152,6 +153,7 @@ def test_tasks_go_when_their_time_has_come(service, configure):
 def test_the_newest_samples_are_kept(service, configure):
     """Real figures of this machine, by the one node that holds the lease."""
     configure(max_system_monitoring_records=3)
+    service.ground.clock = SystemClock()
     with service.ground.catalog.write() as tx:
         now = tx.now()
         node = tx.nodes.add(Node(name="n", number=1, beat=now, started=now))
