@@ -63,7 +63,7 @@ class Server:
         if wait:
             self.wait_until_up()
 
-    def wait_until_up(self, seconds: float = 60) -> None:
+    def wait_until_up(self, seconds: float = 240) -> None:
         wait_for(f"{self.main}/healthz", self.process, self.said, seconds)
 
     def stop(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from holdfast.core.access import Verb
 from holdfast.core.fields import Field, Kind
 from holdfast.service.nouns.describing import Noun, rows_of
+from holdfast.sources.modules import TITLES
 
 
 def dictionary(name: str, *words: str) -> Noun:
@@ -38,17 +39,8 @@ RESOURCE_TYPE = Noun(
     name="resource type",
     source=rows_of(
         *(
-            {"name": name, "granular": granular, "incremental": True, "differential": True}
-            for name, granular in (
-                ("File system", True),
-                ("PostgreSQL universal", False),
-                ("MySQL/MariaDB", False),
-                ("SQLite", False),
-                ("LVM logical volume", False),
-                ("Block device", False),
-                ("Command output", False),
-                ("REST API", False),
-            )
+            {"name": title, "granular": name == "files", "incremental": True, "differential": True}
+            for name, title in TITLES.items()
         ),
         name="resource_types",
     ),
