@@ -221,10 +221,10 @@ class Users:
 
     def remove_all(self, who: Principal, ids: Sequence[int]) -> None:
         """All of them, or none."""
-        self.ground.allow(who, Verb.USER_CHANGE, "users")
+        subject = f"user {', '.join(map(str, ids))}"
+        self.ground.allow(who, Verb.USER_CHANGE, subject)
         for id_ in ids:
             self._allow_promoted(who, id_)
-        subject = f"user {', '.join(map(str, ids))}"
         with self.ground.act(who, Verb.USER_CHANGE, subject, detail={"removed": True}) as tx:
             for id_ in ids:
                 before = tx.users.get(id_)

@@ -99,12 +99,16 @@ def test_an_ordinary_user_may_go_where_there_is_no_superuser(users):
 
 
 @pytest.mark.parametrize("role", [role for role in Role if role is not Role.SUPERUSER])
-def test_only_superusers_change_users(users, anna, role):
-    """Everybody else is refused; those who see no users see themselves."""
+def test_only_superusers_make_superusers(users, anna, role):
+    """And supervisors other users; everybody else is refused, and sees themselves."""
     added = users.add(SHELL, name="bert", role=role, password=PASSWORD)
     bert = Principal("user:bert", RIGHTS[role], user_id=added.id, role=role)
-    with pytest.raises(DeniedError):
-        users.add(bert, name="carl", role=Role.USER, password=PASSWORD)
+    if role is Role.SUPERVISOR:
+        carl = users.add(bert, name="carl", role=Role.USER, password=PASSWORD)
+        users.remove(bert, carl.id)
+    else:
+        with pytest.raises(DeniedError):
+            users.add(bert, name="carl", role=Role.USER, password=PASSWORD)
     with pytest.raises(DeniedError):
         users.change(bert, added.id, role=Role.SUPERUSER)
     with pytest.raises(DeniedError):
