@@ -566,3 +566,26 @@ class ServiceFileExistsError(ServiceError):
     code = "service-file-exists"
     http_status = 409
     remedy = "Nothing was replaced. Choose another name; files of a backup account never change."
+
+
+class AgentError(HoldfastError):
+    """An agent could not do what it was ordered to."""
+
+    code = "agent-failed"
+    http_status = 502
+    remedy = "Earlier backups are untouched. Look at the agent's journal."
+
+
+class AgentLostError(HoldfastError):
+    """Whoever did the work is gone for good."""
+
+    code = "agent-lost"
+    http_status = 502
+    remedy = "Earlier backups are untouched. Authorise the agent, then restart the task."
+
+
+class StateFolderBusyError(LockedError):
+    """Another agent works on a state folder."""
+
+    code = "state-folder-busy"
+    remedy = "Nothing was changed. Stop that agent, or give this one a folder of its own."

@@ -52,9 +52,12 @@ async def listen(
     listeners: Sequence[Listener],
     *,
     ready: Callable[[], None],
+    ending: Callable[[], None],
     stop: asyncio.Event,
 ) -> None:
-    """Serves until `stop` is set or the process is told to end."""
+    """Serves until `stop` is set or the process is told to end. `ending` lets go of requests that
+    are only held.
+    """
     servers = [_server(each) for each in listeners]
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -64,6 +67,7 @@ async def listen(
     await asyncio.sleep(0)
     ready()
     await asyncio.wait([*running, stopping], return_when=asyncio.FIRST_COMPLETED)
+    ending()
     for server in servers:
         server.stop()  # type: ignore[no-untyped-call]
     stopping.cancel()
