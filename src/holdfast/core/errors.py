@@ -589,3 +589,11 @@ class StateFolderBusyError(LockedError):
 
     code = "state-folder-busy"
     remedy = "Nothing was changed. Stop that agent, or give this one a folder of its own."
+
+
+def of_code(code: object, message: str, remedy: str | None = None) -> HoldfastError:
+    """The error that another program has met and told; `AgentError` where nobody knows its code."""
+    for kind in globals().values():
+        if isinstance(kind, type) and issubclass(kind, HoldfastError) and kind.code == code:
+            return kind(message, remedy=remedy)
+    return AgentError(message, remedy=remedy)

@@ -194,7 +194,7 @@ class AgentDesk:
         return [
             Order(id=each.id, issue=each.issue, kind=each.kind, spec=each.spec)
             for each in found
-            if issues[each.id] == each.issue
+            if issues[each.id] == each.issue and not each.state.over
         ]
 
     # --- how it goes ------------------------------------------------------------------------------

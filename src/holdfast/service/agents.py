@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.catalog import tables
 from holdfast.core.access import Verb
+from holdfast.core.agent_secret import hwid_of
 from holdfast.core.errors import InvalidError, RecordNotFoundError, StateError
 from holdfast.core.records import (
     Agent,
@@ -17,6 +18,7 @@ from holdfast.core.records import (
     TokenKind,
 )
 from holdfast.service.ground import new_uid
+from holdfast.service.tokens import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from holdfast.catalog.database import Transaction
     from holdfast.core.access import Principal
+    from holdfast.core.secret import Secret
     from holdfast.service.ground import Ground
 
 _ROW = tables.agent.c
@@ -200,14 +203,17 @@ class Agents:
                 tx.agents.change(agent.id, **changes)
             return shown(tx.agents.get(agent.id))
 
-    def admit(self, who: Principal, agent: Agent) -> Agent:
-        """Enters an agent whose secret somebody on this machine has made, authorised at once; does
-        nothing where it is in already.
+    def admit(self, who: Principal, secret: Secret, name: str) -> Agent:
+        """Enters an agent whose secret was made right here, authorised at once; does nothing where
+        it is in already.
         """
         with self.ground.catalog.write() as tx:
-            found = tx.agents.find(hwid=agent.hwid)
-            if found is None:
-                found = tx.agents.add(replace(agent, created=self.ground.now()))
+            found = tx.agents.find(digest=digest_of(secret)) or tx.agents.add(
+                Agent(
+                    hwid=hwid_of(secret), name=name, digest=digest_of(secret),
+                    created=self.ground.now(),
+                )
+            )  # fmt: skip
         if found.state is AgentState.AUTHORISED:
             return shown(found)
         return self.authorise(who, found.id)

@@ -90,6 +90,11 @@ class Grace(msgspec.Struct, forbid_unknown_fields=True):
     """deleted by retention or from the console: so long it can be undone"""
 
 
+class AgentsOf(msgspec.Struct, forbid_unknown_fields=True):
+    own: bool = True
+    """whether `holdfast serve` runs this machine's own agent, too"""
+
+
 class Configuration(msgspec.Struct, forbid_unknown_fields=True):
     listen: Listen = msgspec.field(default_factory=Listen)
     database: Database = msgspec.field(default_factory=Database)
@@ -100,6 +105,7 @@ class Configuration(msgspec.Struct, forbid_unknown_fields=True):
     application: Application = msgspec.field(default_factory=Application)
     proof: Proof = msgspec.field(default_factory=Proof)
     grace: Grace = msgspec.field(default_factory=Grace)
+    agents: AgentsOf = msgspec.field(default_factory=AgentsOf)
     egress_allow: list[str] = []
     """networks that the server may fetch from although they are private"""
 

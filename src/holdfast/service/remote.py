@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from holdfast.core.access import Verb
 from holdfast.core.clock import SystemClock
-from holdfast.core.errors import InvalidError, StateError
+from holdfast.core.errors import InvalidError, StateError, of_code
 from holdfast.core.orders import OrderKind, OrderState
 from holdfast.core.records import (
     AgentOrder,
@@ -23,7 +23,6 @@ from holdfast.core.records import (
     Shape,
     Target,
 )
-from holdfast.service.errors_of_agents import of_outcome
 from holdfast.service.ground import new_uid
 from holdfast.service.tasks import PRIORITY
 from holdfast.sources.modules import Asked, module
@@ -31,6 +30,7 @@ from holdfast.sources.modules import Asked, module
 if TYPE_CHECKING:
     from holdfast.catalog.database import Transaction
     from holdfast.core.access import Principal
+    from holdfast.core.errors import HoldfastError
     from holdfast.core.records import Agent, Backup, Host, Json, Pool, Task
     from holdfast.service.agents import Agents
     from holdfast.service.ground import Ground
@@ -40,6 +40,7 @@ BACKUP: Final = "agent-backup"
 RESTORE: Final = "agent-restore"
 _PATIENCE: Final = 30.0
 _LOOK_AGAIN = 0.1
+_LONGEST = 4000
 _BANDWIDTH = ("upload", "download")
 
 
@@ -235,9 +236,17 @@ class Remote:
             if now.state is OrderState.DONE:
                 return now.outcome
             if now.state.over:
-                raise of_outcome(now.outcome)
+                raise met(now.outcome)
             time.sleep(_LOOK_AGAIN)
         raise StateError(f"{agent.name} did not answer in time", remedy="Try again.")
+
+
+def met(outcome: Json) -> HoldfastError:
+    """What an agent met, as the error that it was there."""
+    message, remedy = outcome.get("message"), outcome.get("remedy")
+    said = message if isinstance(message, str) and message else "the agent does not say why"
+    advice = remedy[:_LONGEST] if isinstance(remedy, str) and remedy else None
+    return of_code(outcome.get("code"), said[:_LONGEST], advice)
 
 
 def _limits(given: Json) -> Json:

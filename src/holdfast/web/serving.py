@@ -190,6 +190,7 @@ def _announce(
             {
                 "main": f"{scheme}://{_shown(main)}",
                 "restbackup": f"{scheme}://{_shown(second)}",
+                "certificate": str(certificate.certificate.absolute()) if certificate else "",
                 "pid": os.getpid(),
             }
         )

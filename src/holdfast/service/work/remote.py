@@ -32,11 +32,11 @@ from holdfast.core.records import (
 from holdfast.core.stages import Stage
 from holdfast.core.units import format_size
 from holdfast.jobs.body import Ended, LaterError
-from holdfast.service.errors_of_agents import of_outcome
 from holdfast.service.ground import new_uid
 from holdfast.service.keeping.contract import Order
 from holdfast.service.keeping.in_repository import tags_of
 from holdfast.service.pooling.vaults import segment_of
+from holdfast.service.remote import met
 from holdfast.service.work.parents import parent_of
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ class _Watch:
         if order.state is OrderState.DONE:
             return True
         if order.state is OrderState.FAILED:
-            error = of_outcome(order.outcome)
+            error = met(order.outcome)
             self.drop()
             raise error
         # Its snapshot is here, and it will not say so any more.

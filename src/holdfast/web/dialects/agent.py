@@ -1,7 +1,7 @@
 """Agents, at `/agent/...`: small JSON documents both ways, by the secret of each agent.
 
-A poll is held until there is something to say. One look at the catalog, a few times a second, serves
-all polls that are held, however many.
+A poll is held until there is something to say. One look at the catalog, a few times a second,
+serves all polls that are held, however many.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ from holdfast.web import failures, receiving, threads
 from holdfast.web.security import client_address
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from holdfast.core.records import Agent
@@ -142,9 +144,7 @@ class AgentFace:
 
     async def answer(self, request: Request) -> Response:
         try:
-            way = self._ways.get(request.scope["path"].removeprefix("/agent/"))
-            if way is None or request.method != "POST":
-                raise RecordNotFoundError("agents ask for nothing here")
+            way = self._way(request)
             body = await receiving.whole(request, limit=_LARGEST)
             return _json(await way(request, body))
         except Exception as raised:  # noqa: BLE001  told, or logged and told
@@ -152,6 +152,12 @@ class AgentFace:
             await receiving.drain(request)
             said = {"code": error.code, "message": error.message, "remedy": error.advice}
             return _json(said, error.http_status)
+
+    def _way(self, request: Request) -> Callable[[Request, bytes], Awaitable[object]]:
+        way = self._ways.get(request.scope["path"].removeprefix("/agent/"))
+        if way is None or request.method != "POST":
+            raise RecordNotFoundError("agents ask for nothing here")
+        return way
 
     async def _enrol(self, request: Request, body: bytes) -> object:
         address = client_address(request.scope, self._proxies)
