@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -69,7 +69,7 @@ def serve(
             *(["--restbackup-listen", restbackup_listen] if restbackup_listen else []),
             *(["--tls", tls] if tls else []),
         ]
-        children = {"web": ["web", *common, *ways], "worker": ["worker", *common]}
+        children: dict[str, Sequence[str]] = {"web": ["web", *common, *ways], "worker": ["worker", *common]}
         if _admitted(data, config, output):
             children["agent"] = ["agent", "own", "--data", str(data)]
         supervisor = Supervisor(children, restart_code=RESTART)

@@ -8,8 +8,10 @@ stays away puts its task back into the queue, where it waits without holding any
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from holdfast.core.access import SERVER
@@ -35,6 +37,7 @@ from holdfast.jobs.body import Ended, LaterError
 from holdfast.service.ground import new_uid
 from holdfast.service.keeping.contract import Order
 from holdfast.service.keeping.in_repository import tags_of
+from holdfast.service.pooling.places import is_local
 from holdfast.service.pooling.vaults import segment_of
 from holdfast.service.remote import met
 from holdfast.service.work.parents import parent_of
@@ -119,6 +122,7 @@ def _backup_order(service: Service, run: Run) -> tuple[Json, Json]:
     )
     told = {name: spec.get(name) for name in _SPEC} | _place(pool.name, host, record)
     told |= {
+        "skip": _places_here(service, host),
         "tags": tags_of(order),
         "time": order.received,
         "parent": parent.snapshot if parent else "",
@@ -130,6 +134,26 @@ def _backup_order(service: Service, run: Run) -> tuple[Json, Json]:
         "facts": order.facts | {"custody": str(custody)}, "repository_id": record.id,
     }  # fmt: skip
     return told, kept
+
+
+def _places_here(service: Service, host: Host) -> list[str]:
+    """Where pools lie on the agent's machine, if that is this one: a repository is not backed up
+    into itself.
+    """
+    with service.ground.catalog.read() as tx:
+        agent = tx.agents.find(host_id=host.id)
+        pools = tx.pools.all()
+    if agent is None or not _is_here(agent.address):
+        return []
+    places = (place for pool in pools for place in pool.locations)
+    return [str(Path(place).absolute()) for place in places if is_local(place)]
+
+
+def _is_here(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 def _restore_order(service: Service, run: Run) -> tuple[Json, Json]:
