@@ -69,7 +69,10 @@ def serve(
             *(["--restbackup-listen", restbackup_listen] if restbackup_listen else []),
             *(["--tls", tls] if tls else []),
         ]
-        children: dict[str, Sequence[str]] = {"web": ["web", *common, *ways], "worker": ["worker", *common]}
+        children: dict[str, Sequence[str]] = {
+            "web": ["web", *common, *ways],
+            "worker": ["worker", *common],
+        }
         if _admitted(data, config, output):
             children["agent"] = ["agent", "own", "--data", str(data)]
         supervisor = Supervisor(children, restart_code=RESTART)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, cast
@@ -144,6 +145,8 @@ class HttpClient:
         self._redirects = redirects
         self._clock = clock or SystemClock()
         self._names_count = tls is None or tls.check_hostname
+        if tls is not None and tls.verify_mode is ssl.CERT_NONE:  # somebody has asked for it
+            warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
         self._pool_options: dict[str, Any] = {  # urllib3 types each of them apart
             "maxsize": connections,
             "block": True,
