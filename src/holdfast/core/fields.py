@@ -13,8 +13,10 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from holdfast.core.errors import InvalidError
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 _MICROSECOND = 1_000
 _SECOND = 1_000_000_000
@@ -22,6 +24,7 @@ _CLOCK = re.compile(r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _NO_CHARACTER = re.compile("[\x00\ud800-\udfff]")
 LARGEST = (1 << 63) - 1
+MOST_NUMBERS = 1000
 
 
 class Kind(StrEnum):
@@ -34,6 +37,8 @@ class Kind(StrEnum):
     """HH:MM:SS"""
     REFERENCE = "reference"
     """the name of a row of another noun; its number is taken, too"""
+    NUMBERS = "integers"
+    """numbers of rows, at least one"""
     NAMES = "names"
     """a list of texts, which is only read"""
 
@@ -152,6 +157,14 @@ def _read_reference(_field: Field, given: Any) -> str | int:
     return given
 
 
+def _read_numbers(_field: Field, given: Any) -> list[int]:
+    if not isinstance(given, list) or not 1 <= len(given) <= MOST_NUMBERS:
+        raise RefusedError("type", f"Must be a list of 1 to {MOST_NUMBERS} numbers.")
+    if any(isinstance(each, bool) or not isinstance(each, int) for each in given):
+        raise RefusedError("type", "Must be a list of whole numbers.")
+    return [max(-1, min(each, LARGEST)) for each in given]
+
+
 def _read_nothing(_field: Field, _given: Any) -> Any:
     raise RefusedError("fixed", "Cannot be set.")
 
@@ -164,6 +177,7 @@ _READERS = {
     Kind.TIME: _read_time,
     Kind.CLOCK: _read_clock,
     Kind.REFERENCE: _read_reference,
+    Kind.NUMBERS: _read_numbers,
     Kind.NAMES: _read_nothing,
 }
 
@@ -209,6 +223,40 @@ _STEP = datetime.resolution
 
 
 # --- several --------------------------------------------------------------------------------------
+
+
+def read(
+    fields: Iterable[Field], given: Mapping[str, Any], *, what: str, partial: bool = False
+) -> dict[str, Any]:
+    """What was given, as values; where it is not `partial`, all of them, with what is taken where
+    nothing is given.
+
+    Raises:
+        InvalidError: by field, all at once.
+    """
+    wrong: dict[str, tuple[str, str]] = {}
+    values: dict[str, Any] = {}
+    writable = [each for each in fields if not each.read_only]
+    for field in writable:
+        try:
+            if field.name in given:
+                values[field.name] = field.value_of(given[field.name])
+            elif not partial and field.needed:
+                wrong[field.name] = ("required", "Must be given.")
+            elif not partial:
+                values[field.name] = field.default
+        except RefusedError as error:
+            wrong[field.name] = (error.code, error.sentence)
+    for name in given.keys() - {each.name for each in writable}:
+        wrong[name] = ("unknown", "There is no such field, or it cannot be set.")
+    refuse(what, wrong)
+    return values
+
+
+def refuse(what: str, wrong: dict[str, tuple[str, str]]) -> None:
+    """Raises InvalidError where anything is wrong."""
+    if wrong:
+        raise InvalidError(f"the {what} cannot be like that", fields=wrong)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,10 @@ from holdfast.service.accounts import Accounts
 from holdfast.service.app_schedule import AppSchedule
 from holdfast.service.application import Application
 from holdfast.service.backups import Backups
+from holdfast.service.global_configuration import GlobalConfiguration
 from holdfast.service.hosts import Hosts
+from holdfast.service.nouns import people
+from holdfast.service.nouns.keeping import Nouns
 from holdfast.service.opening import open_ground
 from holdfast.service.plans import Plans
 from holdfast.service.pools import Pools
@@ -20,6 +23,7 @@ from holdfast.service.signing_in import SigningIn
 from holdfast.service.storing import Storing
 from holdfast.service.targets import Targets
 from holdfast.service.tasks import Tasks
+from holdfast.service.token_pairs import TokenPairs
 from holdfast.service.tokens import Tokens
 from holdfast.service.uploads import Uploads
 from holdfast.service.users import Users
@@ -49,6 +53,9 @@ class Service:
     plans: Plans
     application: Application
     app_schedule: AppSchedule
+    nouns: Nouns
+    token_pairs: TokenPairs
+    global_configuration: GlobalConfiguration
 
     @classmethod
     def on(cls, ground: Ground) -> Service:
@@ -57,6 +64,7 @@ class Service:
         tasks = Tasks(ground)
         plans = Plans(ground)
         settings = Settings(ground)
+        signing_in = SigningIn(ground)
         application = Application(ground, pools, backups, tasks)
         return cls(
             ground=ground,
@@ -66,7 +74,7 @@ class Service:
             uploads=Uploads(ground, pools, backups),
             storing=Storing(ground, pools),
             users=Users(ground),
-            signing_in=SigningIn(ground),
+            signing_in=signing_in,
             tokens=Tokens(ground),
             accounts=Accounts(ground),
             hosts=Hosts(ground),
@@ -75,6 +83,11 @@ class Service:
             plans=plans,
             application=application,
             app_schedule=AppSchedule(ground, settings, plans, pools, application),
+            nouns=Nouns(
+                ground, (people.USER, people.USER_GROUP, people.CLIENT_GROUP, people.MEDIA_SERVER)
+            ),
+            token_pairs=TokenPairs(ground, signing_in),
+            global_configuration=GlobalConfiguration(ground),
         )
 
     def log_tail(self, who: Principal, lines: int) -> str:

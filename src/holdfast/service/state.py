@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 VERSION: Final = 1
 CATALOG_ID: Final = "catalog-id"
-_PRESENT_ONLY: Final = {"generation", CATALOG_ID, "rebuilt-from"}
+_PRESENT_ONLY: Final = {"generation", CATALOG_ID, "rebuilt-from", "service-mode"}
 """Settings that are about the server as it runs."""
 PLACES: Final = ("hosts", "pools", "repositories")
 """The parts that tell where backups are."""

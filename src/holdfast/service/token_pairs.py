@@ -104,14 +104,18 @@ class TokenPairs:
             pair = self._pair(tx, tx.users.get(user.id), family)
         return replace(pair, failed=failed, failed_at=failed_at)
 
-    def renew(self, refresh: str, address: str) -> Pair:
-        """A new pair for a refresh token, which is void from then on.
+    def renew(self, refresh: str, address: str, *, access: str = "") -> Pair:
+        """A new pair for a refresh token, which is void from then on. `access`: the token beside
+        it, where that is given; it may have expired.
 
         Raises:
             NotSignedInError: it is none, expired, or void; where it was used before, its family
             ends.
         """
         claims = self._checked(refresh, "refresh")
+        beside = payload_of(access, Claims) if access else claims
+        if beside is None or beside.family != claims.family:
+            raise NotSignedInError("the two tokens are no pair")
         with self.ground.catalog.write() as tx:
             family = tx.token_families.find(name=claims.family)
             used_before = family is not None and family.refresh != claims.jti

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from holdfast import __version__
 from holdfast.core.errors import CatalogError, HoldfastError
 from holdfast.service import logs
 from holdfast.service.generation import RESTART, Watch
+from holdfast.service.machine import announce
 from holdfast.service.opening import (
     CATALOG_LOOK_EVERY,
     can_be_opened,
@@ -27,7 +29,7 @@ from holdfast.service.unrecorded import find_unrecorded
 from holdfast.web import tls
 from holdfast.web.app import Faces, listener, nothing_here
 from holdfast.web.closed import closed
-from holdfast.web.dialects import backupchan, pocketbase, restbackup, restic
+from holdfast.web.dialects import backupchan, pocketbase, restbackup, restic, rubackup
 from holdfast.web.listening import Listener, address, listen
 from holdfast.web.watching import watching
 
@@ -63,6 +65,7 @@ def main_app(service: Service) -> ASGIApp:
         "/restic": restic.app(service),
         **dict.fromkeys(backupchan.PATHS, chan),
         **dict.fromkeys(pocketbase.PATHS, application),
+        **dict.fromkeys(rubackup.PATHS, rubackup.app(service)),
         "/metrics": watch,
         "/healthz": watch,
     }
@@ -90,6 +93,7 @@ def serve(folder: Path, config: Path | None, options: WebOptions) -> int:
     try:
         service.backups.reconcile()
         service.plans.ensure_housekeeping()
+        announce(service.ground, f"Holdfast {__version__} serves here")
         return asyncio.run(
             _serve(
                 place,

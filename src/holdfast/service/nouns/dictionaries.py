@@ -30,7 +30,9 @@ TASK_STATUS = dictionary(
     "task status", "New", "Assigned", "Execution", "Transmission", "Paused", "Suspended", "Done",
     "Error", "Broken", "Killed",
 )  # fmt: skip
-LICENSE_TYPE = dictionary("license type", "Community")
+LICENSE = "Community"
+"""The one there is, of every server."""
+LICENSE_TYPE = dictionary("license type", LICENSE)
 _ABILITIES = ("granular", "incremental", "differential")
 RESOURCE_TYPE = Noun(
     name="resource type",

@@ -9,12 +9,11 @@ from sqlalchemy import select
 
 from holdfast.core.access import EVERYTHING
 from holdfast.core.errors import (
-    InvalidError,
     RecordExistsError,
     RecordNotFoundError,
     StateError,
 )
-from holdfast.core.fields import Kind, RefusedError
+from holdfast.core.fields import Kind, read, refuse
 from holdfast.service.audit import write_record
 from holdfast.service.nouns.listing import Listing
 
@@ -68,7 +67,7 @@ class Nouns:
         verb = _verb(noun)
         if EVERYTHING not in self.ground.scopes(who, verb, noun.name):
             self.ground.refuse(who, verb, noun.name)
-        values = checked(noun, given, new=True)
+        values = read(noun.fields, given, what=noun.name)
         with self._writing(who, verb, noun.name, {"added": _told(values)}) as tx:
             values = self.resolved(tx, noun, values)
             rows = _rows(noun, tx)
@@ -83,7 +82,7 @@ class Nouns:
             StateError: it was there from the first.
         """
         self.allow_change(who, noun, [id_])
-        values = checked(noun, given, new=False)
+        values = read(noun.fields, given, what=noun.name, partial=True)
         detail = {"changed": sorted(values)}
         with self._writing(who, _verb(noun), f"{noun.name} {id_}", detail) as tx:
             values = self.resolved(tx, noun, values)
@@ -132,6 +131,18 @@ class Nouns:
         if not noun.built_in.isdisjoint(ids):
             raise StateError(f"this {noun.name} is part of the program, and stays as it is")
 
+    def changes(self, noun: Noun, id_: int, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What was given of a row that is to change, as values: what can be given once is left out.
+
+        Raises:
+            InvalidError: by field.
+        """
+        values = read(noun.fields, given, what=noun.name, partial=True)
+        with self.ground.catalog.read() as tx:
+            values = self.resolved(tx, noun, values)
+            found = tx.connection.execute(select(noun.source).where(noun.source.c.id == id_)).one()
+        return _without_fixed(noun, values, found)
+
     def resolved(self, tx: Transaction, noun: Noun, values: dict[str, Any]) -> dict[str, Any]:
         """The same with the numbers of the rows that are referred to.
 
@@ -147,7 +158,7 @@ class Nouns:
                 if number is None:
                     said = f"There is no {field.refers} {values[field.name]}."
                     wrong[field.name] = ("unknown", said)
-        _raise_for(noun, wrong)
+        refuse(noun.name, wrong)
         return found
 
     def find(self, tx: Transaction, name: str, named: str | int) -> int | None:
@@ -169,38 +180,6 @@ class Nouns:
             yield tx
 
 
-def checked(noun: Noun, given: Mapping[str, Any], *, new: bool) -> dict[str, Any]:
-    """What was given, as values; of a new row all of them, with what is taken where nothing is.
-
-    Raises:
-        InvalidError: by field, all at once.
-    """
-    wrong: dict[str, tuple[str, str]] = {}
-    values: dict[str, Any] = {}
-    for field in noun.fields:
-        if field.read_only:
-            continue
-        try:
-            if field.name in given:
-                values[field.name] = field.value_of(given[field.name])
-            elif new and field.needed:
-                wrong[field.name] = ("required", "Must be given.")
-            elif new:
-                values[field.name] = field.default
-        except RefusedError as error:
-            wrong[field.name] = (error.code, error.sentence)
-    writable = {each.name for each in noun.fields if not each.read_only}
-    for name in given.keys() - writable:
-        wrong[name] = ("unknown", "There is no such field, or it cannot be set.")
-    _raise_for(noun, wrong)
-    return values
-
-
-def _raise_for(noun: Noun, wrong: dict[str, tuple[str, str]]) -> None:
-    if wrong:
-        raise InvalidError(f"the {noun.name} cannot be like that", fields=wrong)
-
-
 def _verb(noun: Noun) -> Verb:
     assert noun.changes is not None, noun.name
     return noun.changes
@@ -218,8 +197,8 @@ def _not_found(noun: Noun, id_: int) -> RecordNotFoundError:
 def _without_fixed(noun: Noun, values: dict[str, Any], before: Any) -> dict[str, Any]:
     """What can be given once may be given again as it is."""
     fixed = {each.name for each in noun.fields if each.fixed} & values.keys()
-    _raise_for(
-        noun,
+    refuse(
+        noun.name,
         {
             name: ("fixed", "Cannot be changed.")
             for name in fixed

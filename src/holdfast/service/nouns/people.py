@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, literal, select, union_all
+from sqlalchemy import func, literal, null, select, union_all
 
 from holdfast.catalog import tables
 from holdfast.core.access import Verb
 from holdfast.core.fields import Field, Kind
 from holdfast.core.records import NO_GROUP, NOBODY, Role
 from holdfast.service.nouns.describing import Noun
+from holdfast.service.nouns.dictionaries import LICENSE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,10 +79,27 @@ MEDIA_SERVER = Noun(
     sees=Verb.POOL_LIST,
     within={"servers": tables.media_server.c.id},
     fields=(
-        Field(name="name", read_only=True),
-        Field(name="hwid", read_only=True),
-        Field(name="seen", kind=Kind.TIME, read_only=True),
+        Field(name="name", read_only=True, meaning="Its host name."),
+        Field(name="hwid", read_only=True, meaning="Tells machines apart."),
+        Field(name="seen", kind=Kind.TIME, read_only=True, meaning="When it was last started."),
     ),
+)
+LICENSED_SERVER = replace(
+    MEDIA_SERVER,
+    name="licensed server",
+    fields=(
+        *MEDIA_SERVER.fields[:2],
+        Field(name="license_type", read_only=True),
+        Field(
+            name="capacity", kind=Kind.NUMBER, read_only=True, meaning="Bytes; 0: without limit."
+        ),
+        Field(name="valid_until", kind=Kind.TIME, read_only=True, meaning="null: without an end."),
+    ),
+    columns={
+        "license_type": literal(LICENSE),
+        "capacity": literal(0),
+        "valid_until": null(),
+    },
 )
 
 _USER = Field(name="user_id", kind=Kind.REFERENCE, refers="user")
