@@ -99,6 +99,13 @@ class Grace(msgspec.Struct, forbid_unknown_fields=True):
     """deleted by retention or from the console: so long it can be undone"""
 
 
+class Log(msgspec.Struct, forbid_unknown_fields=True):
+    config: str = ""
+    """a file in the format of Python's `logging.config.fileConfig`, for the web process: loggers
+    `rb_api`, `rb_access` (who signs in, and acts that matter) and `tornado` (the web server)"""
+    debug: bool = False
+
+
 class Configuration(msgspec.Struct, forbid_unknown_fields=True):
     listen: Listen = msgspec.field(default_factory=Listen)
     database: Database = msgspec.field(default_factory=Database)
@@ -109,6 +116,7 @@ class Configuration(msgspec.Struct, forbid_unknown_fields=True):
     rubackup: Rubackup = msgspec.field(default_factory=Rubackup)
     application: Application = msgspec.field(default_factory=Application)
     proof: Proof = msgspec.field(default_factory=Proof)
+    log: Log = msgspec.field(default_factory=Log)
     grace: Grace = msgspec.field(default_factory=Grace)
     egress_allow: list[str] = []
     """networks that the server may fetch from although they are private"""

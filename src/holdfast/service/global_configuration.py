@@ -16,7 +16,7 @@ from holdfast.core.records import Setting
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from holdfast.catalog.database import Transaction
+    from holdfast.catalog.database import Catalog, Transaction
     from holdfast.core.access import Principal
     from holdfast.service.ground import Ground
 
@@ -170,6 +170,12 @@ def values_in(tx: Transaction) -> dict[str, Any]:
 def in_service_mode(tx: Transaction) -> bool:
     found = tx.settings.find(name=SERVICE_MODE)
     return found is not None and bool(found.value)
+
+
+def is_resting(catalog: Catalog) -> bool:
+    """The same for those who have no transaction yet."""
+    with catalog.read() as tx:
+        return in_service_mode(tx)
 
 
 def _put(tx: Transaction, name: str, value: Any) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holdfast.catalog import tables
+from holdfast.catalog.journal import note_kept
 from holdfast.core.access import Verb
 from holdfast.core.errors import (
     DamagedError,
@@ -165,7 +166,7 @@ class Storing:
 def record_snapshot(tx: Transaction, repository: HostRepository, name: str, now: int) -> None:
     """Its row, and that of its host's target where there is none. `now`: when it came."""
     target = _target(tx, repository, now)
-    tx.backups.add(
+    added = tx.backups.add(
         Backup(
             uid=new_uid(),
             target_id=target.id,
@@ -181,6 +182,7 @@ def record_snapshot(tx: Transaction, repository: HostRepository, name: str, now:
             facts={"custody": str(Custody.CLIENT), "by": repository.who.name},
         )
     )
+    note_kept(tx, [added])
     tx.hosts.change(repository.host.id, seen=now)
 
 

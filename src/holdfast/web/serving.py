@@ -81,8 +81,9 @@ def serve(folder: Path, config: Path | None, options: WebOptions) -> int:
     """Serves until it is told to end. The process's exit code: RESTART where it wants to be started
     again. Where the catalog cannot be used, it says so on every path until it can.
     """
-    logs.set_up(folder, "web")
-    configured = configuration_of(folder, config).listen
+    whole = configuration_of(folder, config)
+    logs.set_up(folder, "web", config=whole.log.config, debug=whole.log.debug)
+    configured = whole.listen
     place = Place(folder, options, configured)
     try:
         service = Service.on(open_sound_ground(folder, config))
@@ -196,6 +197,7 @@ def _announce(
         + "\n"
     )
     temporary.replace(run / "listeners.json")
+    _log.info(f"RuBackup REST API is running on [{scheme}://{_shown(main)}]")
 
 
 def _shown(place: tuple[str, int]) -> str:

@@ -38,9 +38,21 @@ class Call:
     def asked(self) -> dict[str, Any]:
         """What the query says. Raises InvalidError."""
         known = {
-            each.name: self.query[each.name] for each in self.row.query if each.name in self.query
+            each.name: _number(self.query[each.name])
+            if each.kind is Kind.NUMBER
+            else self.query[each.name]
+            for each in self.row.query
+            if each.name in self.query
         }
         return read(self.row.query, known, what="request")
+
+
+def _number(text: str) -> int | str:
+    """What is no number stays a text, and is refused as one."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < _DIGITS else text
+
+
+_DIGITS = 19
 
 
 @dataclass(frozen=True, slots=True)
