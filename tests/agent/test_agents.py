@@ -14,7 +14,7 @@ from tests.agent.conftest import PATIENCE, Site, eventually
 from holdfast.core.access import SHELL
 from holdfast.core.errors import InvalidError, SourceMissingError, StateError
 from holdfast.core.orders import OrderKind
-from holdfast.core.records import Custody, Made, TaskState
+from holdfast.core.records import ClientGroup, Custody, Made, TaskState
 from holdfast.core.stages import Status
 from holdfast.service.remote import Back, Wanted
 
@@ -93,6 +93,12 @@ def test_some_files_go_to_another_agent(site: Site, tree: Path, tmp_path: Path) 
     out = tmp_path / "out"
     wanted = str(tree / "below" / "ümlaut.txt")
     back = Back(agent="other", destination=str(out), include=[wanted])
+    with pytest.raises(StateError, match="no group that shares"):
+        site.service.remote.restore(SHELL, newest(site), back)
+    with site.service.ground.catalog.write() as tx:
+        group = tx.client_groups.add(ClientGroup(name="friends", shared=True))
+    for name in ("web", "other"):
+        site.service.agents.change(SHELL, name, group_id=group.id)
     assert site.ended(site.service.remote.restore(SHELL, newest(site), back)).state == "succeeded"
     assert [each.name for each in out.rglob("*") if each.is_file()] == ["ümlaut.txt"]
 

@@ -84,10 +84,6 @@ class Transaction:
         return Rows(self.connection, tables.agent_order, records.AgentOrder)
 
     @cached_property
-    def agent_lines(self) -> Rows[records.AgentLine]:
-        return Rows(self.connection, tables.agent_line, records.AgentLine)
-
-    @cached_property
     def targets(self) -> Rows[records.Target]:
         return Rows(self.connection, tables.target, records.Target)
 
@@ -146,6 +142,42 @@ class Transaction:
     @cached_property
     def settings(self) -> Rows[records.Setting]:
         return Rows(self.connection, tables.setting, records.Setting)
+
+    @cached_property
+    def client_groups(self) -> Rows[records.ClientGroup]:
+        return Rows(self.connection, tables.client_group, records.ClientGroup)
+
+    @cached_property
+    def media_servers(self) -> Rows[records.MediaServer]:
+        return Rows(self.connection, tables.media_server, records.MediaServer)
+
+    @cached_property
+    def user_groups(self) -> Rows[records.UserGroup]:
+        return Rows(self.connection, tables.user_group, records.UserGroup)
+
+    @cached_property
+    def supervisors(self) -> Rows[records.Supervisor]:
+        return Rows(self.connection, tables.supervisor, records.Supervisor)
+
+    @cached_property
+    def administrators(self) -> Rows[records.Administrator]:
+        return Rows(self.connection, tables.administrator, records.Administrator)
+
+    @cached_property
+    def maintainers(self) -> Rows[records.Maintainer]:
+        return Rows(self.connection, tables.maintainer, records.Maintainer)
+
+    @cached_property
+    def token_families(self) -> Rows[records.TokenFamily]:
+        return Rows(self.connection, tables.token_family, records.TokenFamily)
+
+    @cached_property
+    def journal(self) -> Rows[records.JournalLine]:
+        return Rows(self.connection, tables.journal, records.JournalLine)
+
+    @cached_property
+    def samples(self) -> Rows[records.Sample]:
+        return Rows(self.connection, tables.sample, records.Sample)
 
 
 class Catalog:

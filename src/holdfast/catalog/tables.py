@@ -11,6 +11,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -72,6 +73,10 @@ def _number(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=False)
 
 
+def _share(name: str) -> Column[float]:
+    return Column(name, Float, nullable=False)
+
+
 def _flag(name: str) -> Column[bool]:
     return Column(name, Boolean, nullable=False)
 
@@ -90,6 +95,12 @@ pool = Table(
     _time("created"),
 )  # fmt: skip
 
+client_group = Table(
+    "client_group", metadata, _id(),
+    _text("name", unique=True), _flag("shared"), _flag("clustered"), _text("description"),
+    _number("launch_attempts_limit"),
+)  # fmt: skip
+
 host = Table(
     "host", metadata, _id(),
     _text("name", unique=True), _text("note"), _time("created"), _time("seen", needed=False),
@@ -101,7 +112,7 @@ agent = Table(
     _text("hwid", unique=True), _text("name", index=True), _text("digest", unique=True),
     _text("state", index=True),
     Column("host_id", _Number, ForeignKey("host.id"), unique=True),
-    Column("group_id", _Number, index=True), _text("note"), _text("address"), _text("os"),
+    _to("client_group", name="group_id"), _text("note"), _text("address"), _text("os"),
     _text("version"), _json("modules"), _number("capacity"), _flag("central_restore"),
     _flag("own_backup"), _flag("own_restore"), _flag("local_schedule"),
     _flag("local_restrictions"), _to("pool", needed=False, index=False, name="local_pool_id"),
@@ -116,11 +127,10 @@ agent_order = Table(
     _time("touched"),
 )  # fmt: skip
 
-agent_line = Table(
-    "agent_line", metadata, _id(),
-    # They outlive the agent: no foreign keys.
-    Column("agent_id", _Number, nullable=False, index=True), Column("task_id", _Number, index=True),
-    _time("at", index=True), _text("level"), _text("text"),
+media_server = Table(
+    "media_server", metadata, _id(),
+    _text("name", unique=True), _text("hwid", unique=True), _flag("main"), _time("created"),
+    _time("seen", needed=False),
 )  # fmt: skip
 
 repository = Table(
@@ -205,11 +215,32 @@ lease = Table(
     _text("name", unique=True), _text("holder"), _number("token"), _time("until"),
 )  # fmt: skip
 
+user_group = Table("user_group", metadata, _id(), _text("name", unique=True), _text("description"))
+
 user = Table(
     "user", metadata, _id(),
     Column("uid", String(15), nullable=False, unique=True), _text("name", unique=True),
     Column("email", Text, unique=True), _text("role"), _text("password_hash"), _text("token_key"),
-    _flag("verified"), _flag("disabled"), _time("created"), _time("updated"),
+    _flag("verified"), _flag("disabled"), _to("user_group", name="group_id"), _text("fullname"),
+    _text("address"), _text("tel"), _text("office"), _time("created"), _time("updated"),
+)  # fmt: skip
+
+supervisor = Table("supervisor", metadata, _id(), _to("user"), UniqueConstraint("user_id"))
+
+administrator = Table(
+    "administrator", metadata, _id(), _to("user"), _to("client_group"),
+    UniqueConstraint("user_id", "client_group_id"),
+)  # fmt: skip
+
+maintainer = Table(
+    "maintainer", metadata, _id(), _to("user"), _to("media_server"),
+    UniqueConstraint("user_id", "media_server_id"),
+)  # fmt: skip
+
+token_family = Table(
+    "token_family", metadata, _id(),
+    _text("name", unique=True), _to("user"), _text("refresh"), _time("created"),
+    _time("expires", index=True),
 )  # fmt: skip
 
 token = Table(
@@ -239,6 +270,27 @@ audit = Table(
     "audit", metadata, _id(),
     _time("at", index=True), _text("actor"), _text("address"), _text("verb"), _text("subject"),
     _text("outcome"), _json("detail"), _text("previous"), _text("digest"),
+    Index("ix_audit_subject", "subject", "id"),
+)  # fmt: skip
+
+journal = Table(
+    "journal", metadata, _id(),
+    _text("area"), _time("at"), _text("level"), _text("text"), _text("actor"),
+    Column("task_id", _Number), _text("kind"), _text("state"), _text("source"),
+    Column("host_id", _Number), _text("host"), Column("backup_id", _Number),
+    # A page of one area's lines, by each column that people look for them by.
+    Index("ix_journal_area", "area", "id"),
+    Index("ix_journal_at", "area", "at", "id"),
+    Index("ix_journal_level", "area", "level", "id"),
+    Index("ix_journal_task_id", "area", "task_id", "id"),
+    Index("ix_journal_host", "area", "host", "id"),
+    Index("ix_journal_backup_id", "area", "backup_id", "id"),
+)  # fmt: skip
+
+sample = Table(
+    "sample", metadata, _id(),
+    _time("at", index=True), _share("cpu"), _share("memory"), _share("swap"), _share("disk"),
+    _number("disk_read"), _number("disk_written"), _number("received"), _number("sent"),
 )  # fmt: skip
 
 setting = Table(

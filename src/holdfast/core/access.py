@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from holdfast.core.records import Role
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 class Verb(StrEnum):
@@ -30,6 +30,8 @@ class Verb(StrEnum):
     POOL_MAINTAIN = "pool.maintain"
     HOST_LIST = "host.list"
     HOST_CHANGE = "host.change"
+    GROUP_CHANGE = "group.change"
+    """groups of machines"""
     HOST_STORE = "host.store"
     """writing into one's own repository over /restic/"""
     PLAN_LIST = "plan.list"
@@ -38,6 +40,8 @@ class Verb(StrEnum):
     TASK_CONTROL = "task.control"
     USER_LIST = "user.list"
     USER_CHANGE = "user.change"
+    USER_PROMOTE = "user.promote"
+    """making superusers and supervisors, and changing who is one"""
     TOKEN_CHANGE = "token.change"  # noqa: S105  a verb
     ACCOUNT_LIST = "account.list"
     ACCOUNT_CHANGE = "account.change"
@@ -63,7 +67,11 @@ _SEES = frozenset(
 
 RIGHTS: Mapping[Role, frozenset[Verb]] = {
     Role.SUPERUSER: frozenset(Verb),
-    Role.SUPERVISOR: _SEES | {Verb.AUDIT_READ, Verb.USER_LIST},
+    Role.SUPERVISOR: frozenset(Verb)
+    - {
+        Verb.USER_PROMOTE, Verb.SETTING_CHANGE, Verb.TOKEN_CHANGE, Verb.RECOVERY_KIT,
+        Verb.APPLICATION_RESTORE, Verb.CATALOG_REBUILD, Verb.HOST_STORE,
+    },
     Role.ADMINISTRATOR: _SEES
     | {
         Verb.BACKUP_READ, Verb.BACKUP_CREATE, Verb.BACKUP_CHANGE, Verb.BACKUP_DELETE,
@@ -106,6 +114,38 @@ class Scope:
     hosts: frozenset[int] | None = None
     pools: frozenset[int] | None = None
     faces: frozenset[str] | None = None
+    groups: frozenset[int] | None = None
+    """groups of machines"""
+    servers: frozenset[int] | None = None
+    """media servers"""
+
+    @property
+    def limits(self) -> Mapping[str, frozenset[int]]:
+        """What it narrows, by name."""
+        named = {
+            "targets": self.targets, "hosts": self.hosts, "pools": self.pools,
+            "groups": self.groups, "servers": self.servers,
+        }  # fmt: skip
+        return {name: allowed for name, allowed in named.items() if allowed is not None}
+
+    def covers(self, things: Mapping[str, int | None]) -> bool:
+        """Whether what an act names lies within; an act that does not name it does not."""
+        return all(things.get(name) in allowed for name, allowed in self.limits.items())
+
+
+EVERYTHING = Scope()
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A role that somebody has been given over some things."""
+
+    role: Role
+    scope: Scope = EVERYTHING
+
+    @property
+    def rights(self) -> frozenset[Verb]:
+        return RIGHTS[self.role]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +157,7 @@ class Principal:
     rights: frozenset[Verb] = frozenset()
     user_id: int | None = None
     role: Role | None = None
-    scope: Scope = field(default_factory=Scope)
+    scope: Scope = EVERYTHING
     address: str = ""
     signed_in: bool = True
     token_id: int | None = None
@@ -126,6 +166,13 @@ class Principal:
     account_id: int | None = None
     narrowed: bool = False
     """came in by something that can do less than a password"""
+    grants: tuple[Grant, ...] = ()
+    """what it may besides"""
+
+    def scopes(self, verb: Verb) -> Sequence[Scope]:
+        """Where it has this right; nowhere: no scope at all."""
+        own = [self.scope] if verb in self.rights else []
+        return own + [grant.scope for grant in self.grants if verb in grant.rights]
 
     def may(
         self,
@@ -136,14 +183,8 @@ class Principal:
         pool: int | None = None,
     ) -> bool:
         """A narrowed principal may only what names a thing within its scope."""
-        return verb in self.rights and all(
-            allowed is None or thing in allowed
-            for allowed, thing in (
-                (self.scope.targets, target),
-                (self.scope.hosts, host),
-                (self.scope.pools, pool),
-            )
-        )
+        things = {"targets": target, "hosts": host, "pools": pool}
+        return any(scope.covers(things) for scope in self.scopes(verb))
 
 
 ANONYMOUS = Principal("anonymous", signed_in=False)

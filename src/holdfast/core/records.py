@@ -70,6 +70,25 @@ class RepositoryRecord:
     checked: int | None = None
 
 
+NO_GROUP = 1
+"""The group that every agent is in until it is put into another; there from the first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientGroup:
+    """Machines that belong together, and are administered together."""
+
+    id: int = 0
+    name: str
+    shared: bool = False
+    """its members may restore each other's backups"""
+    clustered: bool = False
+    """its members present the same sources"""
+    description: str = ""
+    launch_attempts_limit: int = 1
+    """starts of a task before it has failed"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
     id: int = 0
@@ -78,6 +97,21 @@ class Host:
     created: int = 0
     seen: int | None = None
     facts: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaServer:
+    """A machine that has storages of its own."""
+
+    id: int = 0
+    name: str
+    """its host name"""
+    hwid: str = field(default="")
+    """16 hexadecimal digits that tell machines apart"""
+    main: bool = False
+    """where this catalog is served"""
+    created: int = 0
+    seen: int | None = None
 
 
 # --- agents ---------------------------------------------------------------------------------------
@@ -105,7 +139,7 @@ class Agent:
     """SHA-256 of its secret, which has 256 bits"""
     state: AgentState = AgentState.WAITING
     host_id: int | None = None
-    group_id: int | None = None
+    group_id: int = NO_GROUP
     note: str = ""
     address: str = ""
     os: str = ""
@@ -150,18 +184,6 @@ class AgentOrder:
     outcome: Json = field(default_factory=dict)
     created: int = 0
     touched: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentLine:
-    """A line of an agent's journal, about a task or about itself."""
-
-    id: int = 0
-    agent_id: int
-    task_id: int | None = None
-    at: int
-    level: str = "info"
-    text: str
 
 
 # --- what is kept ---------------------------------------------------------------------------------
@@ -438,6 +460,19 @@ class Role(StrEnum):
     USER = "user"
 
 
+NOBODY = 1
+"""The user group that is told nothing; there from the first, and empty."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserGroup:
+    """An address list: people who are told of something together."""
+
+    id: int = 0
+    name: str
+    description: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
     id: int = 0
@@ -451,8 +486,53 @@ class User:
     """changes with the password; a token signed under an older one is void"""
     verified: bool = True
     disabled: bool = False
+    group_id: int = NOBODY
+    fullname: str = ""
+    address: str = ""
+    tel: str = ""
+    office: str = ""
     created: int = 0
     updated: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Supervisor:
+    """A user who has been made supervisor."""
+
+    id: int = 0
+    user_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Administrator:
+    """A user who administers the machines of a group."""
+
+    id: int = 0
+    user_id: int
+    client_group_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Maintainer:
+    """A user who looks after a media server."""
+
+    id: int = 0
+    user_id: int
+    media_server_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenFamily:
+    """The pairs of tokens that follow one another from one sign-in."""
+
+    id: int = 0
+    name: str
+    """16 lower-case letters"""
+    user_id: int
+    refresh: str
+    """the id of the one refresh token that is good"""
+    created: int
+    expires: int
 
 
 class TokenKind(StrEnum):
@@ -541,3 +621,58 @@ class Setting:
     name: str
     value: Any = None
     rev: int = 0
+
+
+# --- what happened --------------------------------------------------------------------------------
+
+
+class Area(StrEnum):
+    """What a line of the journal is about."""
+
+    TASKS = "tasks"
+    CLIENTS = "clients"
+    MEDIA_SERVERS = "media-servers"
+    REPOSITORY = "repository"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalLine:
+    """What happened, for people to read. It outlives what it is about: numbers and names only."""
+
+    id: int = 0
+    area: Area
+    at: int
+    level: str = "info"
+    """debug, info, warning or error"""
+    text: str
+    actor: str = ""
+    task_id: int | None = None
+    kind: str = ""
+    """of the task"""
+    state: str = ""
+    """the task's, from then on"""
+    source: str = ""
+    """what was or is to be backed up"""
+    host_id: int | None = None
+    host: str = ""
+    """name of the machine it happened on"""
+    backup_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """How busy the server's machine was at a moment. Shares are percent; the last four are bytes
+    in the second before.
+    """
+
+    id: int = 0
+    at: int
+    cpu: float
+    memory: float
+    swap: float
+    disk: float
+    """of the file system that holds the data folder"""
+    disk_read: int
+    disk_written: int
+    received: int
+    sent: int

@@ -126,6 +126,10 @@ class Composition:
     catalog: Catalog
     kinds: Mapping[str, Kind]
     make_task: MakeTask | None = None
+    is_resting: Callable[[Catalog], bool] = lambda _catalog: False
+    """whether plans are to make no tasks at present; what they miss is made up for afterwards"""
+    tidy: Callable[[Catalog], None] = lambda _catalog: None
+    """what the leader does besides, once a minute"""
 
 
 Compose = Callable[[Json], Composition]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, or_, select
 
 from holdfast.catalog import tables
+from holdfast.catalog.journal import note_task
 from holdfast.catalog.stages import away
 from holdfast.core.errors import DeposedError, RecordNotFoundError, WorkerDiedError
 from holdfast.core.records import REMOTE, Json, Task, TaskState, Wanted
@@ -41,9 +42,12 @@ def locked(tx: Transaction, task_id: int) -> Task:
 
 
 def set_task(tx: Transaction, task: Task, **values: Any) -> Task:
-    """Changes a task that is `locked`; as it is now."""
+    """Changes a task that is `locked`; as it is now. Its states are in the journal."""
     tx.tasks.change(task.id, **values)
-    return tx.tasks.get(task.id)
+    changed = tx.tasks.get(task.id)
+    if changed.state is not task.state:
+        note_task(tx, changed, tx.now())
+    return changed
 
 
 # --- beginning ------------------------------------------------------------------------------------

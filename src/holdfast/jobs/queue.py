@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from holdfast.catalog.journal import note_task
 from holdfast.core.records import Task, TaskState, Wanted
 from holdfast.jobs import wishes
 from holdfast.jobs.durable import Workflows, beside
@@ -53,6 +54,7 @@ class Queue:
         for task in tasks:
             wishes.check_priority(task.priority)
             added.append(tx.tasks.add(_new(task)))
+            note_task(tx, added[-1], task.created)
         self.feeder.promise_after(tx, added)
         return added
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from holdfast.catalog import tables
+from holdfast.catalog.journal import note_task
 from holdfast.core.errors import HoldfastError
 from holdfast.core.records import Task
 from holdfast.jobs import outcomes
@@ -88,7 +89,7 @@ def _note_failure(tx: Transaction, plan: Plan, moment: int, now: int, error: Exc
     """
     _move(tx, plan, _following(plan, now))
     state, outcome = outcomes.of_error(error)
-    tx.tasks.add(
+    failed = tx.tasks.add(
         Task(
             kind=plan.kind,
             state=state,
@@ -102,6 +103,7 @@ def _note_failure(tx: Transaction, plan: Plan, moment: int, now: int, error: Exc
             ended=now,
         )
     )
+    note_task(tx, failed, now)
 
 
 def _following(plan: Plan, now: int) -> int | None:

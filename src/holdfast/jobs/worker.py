@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _LEADER = "tasks"
 """The lease of the one node that sweeps plans and looks after what was not promised."""
 _COLLECT = 3600.0
+_TIDY = 60.0
 _TELL = 1.0
 _NS = 1_000_000_000
 
@@ -81,6 +82,7 @@ class Worker:
         self._open = ExitStack()
         self._leads = False
         self._collected = float("-inf")
+        self._tidied = float("-inf")
 
     def start(self) -> None:
         """Returns once tasks are taken. The process ends with code 75 where this worker is deposed
@@ -121,6 +123,11 @@ class Worker:
         self._every(self._runner.tell, lambda: _TELL, name="tell")
         self._every(self._reap, lambda: beat / 2, name="reap")
         self._every(self._chores, self._until_chores, name="chores")
+
+    @property
+    def incarnation(self) -> str:
+        """This start of it, by which it holds leases."""
+        return self._node.incarnation
 
     def stop(self, timeout: float) -> bool:
         """Takes no more tasks, gives those that run so many seconds to end, then interrupts them:
@@ -196,15 +203,23 @@ class Worker:
         with self._catalog.write() as tx:
             self._leads = leases.hold(tx, _LEADER, self._node.incarnation)
         if self._leads:
-            if self._composition.make_task is not None:
-                sweep(self._queue, self._composition.make_task)
+            make_task = self._composition.make_task
+            if make_task is not None and self._sweeps:
+                sweep(self._queue, make_task)
             self._free_the_lost()
             self._queue.feeder.feed()
             self._collect()
+            self._tidy()
+
+    @property
+    def _sweeps(self) -> bool:
+        """Whether plans make tasks, at present."""
+        composition = self._composition
+        return composition.make_task is not None and not composition.is_resting(self._catalog)
 
     def _until_chores(self) -> float:
         """Seconds until there may be something to do."""
-        if not self._leads or self._composition.make_task is None:
+        if not self._leads or not self._sweeps:
             return self.options.beat
         with self._catalog.read() as tx:
             due = first_due(tx)
@@ -256,6 +271,12 @@ class Worker:
             keep_ended=self.options.keep_ended,
             keep_log=self.options.keep_log,
         )
+
+    def _tidy(self) -> None:
+        now = time.monotonic()
+        if now >= self._tidied + _TIDY:
+            self._tidied = now
+            self._composition.tidy(self._catalog)
 
     # --- threads ----------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import select
 
 from holdfast.catalog import tables
+from holdfast.catalog.journal import note
 from holdfast.core.access import HOST_RIGHTS, Principal, Scope, Verb
 from holdfast.core.agent_secret import hwid_of, is_secret
 from holdfast.core.errors import (
@@ -36,14 +37,14 @@ from holdfast.core.orders import (
 )
 from holdfast.core.records import (
     Agent,
-    AgentLine,
     AgentOrder,
     AgentState,
+    Area,
     Custody,
     TaskState,
     Wanted,
 )
-from holdfast.service.agents import shown
+from holdfast.service.agents import called, shown
 from holdfast.service.audit import write_record
 from holdfast.service.hosts import check_name
 from holdfast.service.ordered import is_live
@@ -120,7 +121,7 @@ class AgentDesk:
                     )
                 )  # fmt: skip
                 text = f"{hello.name} came for the first time, from {address}"
-                tx.agent_lines.add(AgentLine(agent_id=found.id, at=now, text=text))
+                note(tx, Area.CLIENTS, now, text, host=called(found))
             until = now + int(SILENCE * _SECOND)
             tx.agents.change(found.id, address=address, seen=now, online_until=until, **facts)
             found = tx.agents.get(found.id)
@@ -223,16 +224,13 @@ class AgentDesk:
         if report.state.over:
             changes["outcome"] = report.outcome
         tx.agent_orders.change(order.id, **changes)
-        tx.agent_lines.add_all(
-            AgentLine(
-                agent_id=order.agent_id,
-                task_id=order.task_id,
-                at=now,
-                level=level if level in _LEVELS else "info",
-                text=_plain(text, _LONGEST_LINE),
-            )
-            for level, text in report.lines
-        )
+        agent = tx.agents.get(order.agent_id)
+        for level, text in report.lines:
+            note(
+                tx, Area.CLIENTS, now, _plain(text, _LONGEST_LINE),
+                level=level if level in _LEVELS else "info", task_id=order.task_id,
+                host_id=agent.host_id, host=called(agent),
+            )  # fmt: skip
 
     def announce(self, agent: Agent, said: Announcement) -> Wish:
         """An agent is about to commit a snapshot: from here on it is known what that will be.

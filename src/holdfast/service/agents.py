@@ -6,13 +6,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.catalog import tables
+from holdfast.catalog.journal import note
 from holdfast.core.access import Verb
 from holdfast.core.agent_secret import hwid_of
 from holdfast.core.errors import InvalidError, RecordNotFoundError, StateError
 from holdfast.core.records import (
     Agent,
-    AgentLine,
     AgentState,
+    Area,
     Host,
     Token,
     TokenKind,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from holdfast.catalog.database import Transaction
     from holdfast.core.access import Principal
+    from holdfast.core.records import JournalLine
     from holdfast.core.secret import Secret
     from holdfast.service.ground import Ground
 
@@ -81,15 +83,17 @@ class Agents:
         return agent.state is AgentState.AUTHORISED and agent.online_until > self.ground.now()
 
     def log(
-        self, who: Principal, *, agent_id: int | None = None, task_id: int | None = None,
+        self, who: Principal, *, host_id: int | None = None, task_id: int | None = None,
         after: int = 0, limit: int | None = None,
-    ) -> Sequence[AgentLine]:  # fmt: skip
+    ) -> Sequence[JournalLine]:  # fmt: skip
         """What agents have said, in order: of one, of one task, or all."""
-        row = tables.agent_line.c
-        equal = {"agent_id": agent_id, "task_id": task_id}
+        row = tables.journal.c
+        equal = {"host_id": host_id, "task_id": task_id}
         given = {name: value for name, value in equal.items() if value is not None}
         with self.ground.read(who, Verb.HOST_LIST, "journals of agents") as tx:
-            return tx.agent_lines.all(row.id > after, order=(row.id,), limit=limit, **given)
+            return tx.journal.all(
+                row.id > after, area=Area.CLIENTS, order=(row.id,), limit=limit, **given
+            )
 
     # --- changing ---------------------------------------------------------------------------------
 
@@ -119,7 +123,7 @@ class Agents:
                 )
             )  # fmt: skip
             tx.agents.change(agent.id, state=AgentState.AUTHORISED, host_id=serves.id)
-            self._say(tx, agent.id, f"authorised as {serves.name} by {who.name}")
+            self._say(tx, agent, f"authorised as {serves.name} by {who.name}")
             return shown(tx.agents.get(agent.id))
 
     def _host_for(self, tx: Transaction, agent: Agent, name: str) -> Host:
@@ -162,7 +166,7 @@ class Agents:
             tx.tokens.remove(digest=agent.digest)
             tx.agent_orders.remove(agent_id=agent.id)
             tx.agents.change(agent.id, state=AgentState.WAITING)
-            self._say(tx, agent.id, f"authorisation taken back by {who.name}")
+            self._say(tx, agent, f"authorisation taken back by {who.name}")
             return shown(tx.agents.get(agent.id))
 
     def forget(self, who: Principal, reference: int | str) -> None:
@@ -218,8 +222,14 @@ class Agents:
             return shown(found)
         return self.authorise(who, found.id)
 
-    def _say(self, tx: Transaction, agent_id: int, text: str) -> None:
-        tx.agent_lines.add(AgentLine(agent_id=agent_id, at=self.ground.now(), text=text))
+    def _say(self, tx: Transaction, agent: Agent, text: str) -> None:
+        now = tx.agents.get(agent.id)
+        note(tx, Area.CLIENTS, self.ground.now(), text, host_id=now.host_id, host=called(now))
+
+
+def called(agent: Agent) -> str:
+    """As journals name it."""
+    return f"{agent.name} ({agent.hwid})"
 
 
 def shown(agent: Agent) -> Agent:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from sqlalchemy import func, select
 
-from holdfast.catalog import tables
-from holdfast.core.access import Verb
+from holdfast.catalog import journal, tables
+from holdfast.core.access import SERVER, Verb
 from holdfast.core.errors import (
     HeldError,
     HoldfastError,
@@ -28,7 +28,7 @@ from holdfast.core.errors import (
     StoreError,
 )
 from holdfast.core.keeping import Action, Aged, KeepRule, to_go
-from holdfast.core.records import Backup, BackupState, Made, Shape, Target
+from holdfast.core.records import Area, Backup, BackupState, Made, Shape, Target
 from holdfast.service.ground import new_uid
 from holdfast.service.keeping.contract import Kept, Order
 from holdfast.service.keeping.naming import place
@@ -257,6 +257,7 @@ class Backups:
                     taken.add(key)
                     rows.append(row_of(order, kept))
             tx.backups.add_new(rows, unique="uid")
+            journal.note_kept(tx, [row for row in rows if row.state is BackupState.KEPT])
         _tell(group, refused)
         return refused
 
@@ -406,6 +407,9 @@ class Backups:
                     if after is BackupState.RECYCLED
                     else "the backup is not in the recycle bin"
                 )
+            recycled_now = after is BackupState.RECYCLED
+            said = "was recycled" if recycled_now else "was brought back"
+            self._journal(tx, who, backup, said)
         self._pools.keeper(backup).move(backup, recycled=after is BackupState.RECYCLED)
 
     def hold(self, who: Principal, backup: Backup, until: int | None) -> None:
@@ -415,6 +419,7 @@ class Backups:
             if now is not None and now > self._ground.now() and (until is None or until < now):
                 raise HeldError("a hold cannot be taken back before it ends")
             tx.backups.change(backup.id, hold_until=until)
+            self._journal(tx, who, backup, "is held" if until else "is held no longer")
 
     def delete(self, who: Principal, backup: Backup, *, files: bool = True) -> None:
         """For good. `files` False: it leaves the list only, its files stay where they are.
@@ -424,6 +429,7 @@ class Backups:
         """
         with self._act(who, Verb.BACKUP_DELETE, backup, {"files": files}) as tx:
             self._mark_deleted(tx, backup, files=files)
+            self._journal(tx, who, backup, "was deleted" if files else "was forgotten")
         if files:
             self._finish_deleting(backup)
         else:
@@ -486,8 +492,11 @@ class Backups:
         with self._ground.catalog.write() as tx:
             if verified.good:
                 tx.backups.change(backup.id, proven=now, damaged="")
+                self._journal(tx, SERVER, backup, "was verified")
             else:
-                tx.backups.change(backup.id, damaged="; ".join(verified.damaged)[:_LONGEST_NOTE])
+                damaged = "; ".join(verified.damaged)[:_LONGEST_NOTE]
+                tx.backups.change(backup.id, damaged=damaged)
+                self._journal(tx, SERVER, backup, f"is damaged: {damaged}", level="error")
 
     def note_restorable(self, backup: Backup) -> None:
         """It was restored and compared: its target is proven restorable as of now."""
@@ -495,6 +504,15 @@ class Backups:
         with self._ground.catalog.write() as tx:
             tx.backups.change(backup.id, proven=now, damaged="")
             tx.targets.change(backup.target_id, proven=now)
+            self._journal(tx, SERVER, backup, "was restored and compared")
+
+    def _journal(
+        self, tx: Transaction, who: Principal, backup: Backup, text: str, level: str = "info"
+    ) -> None:
+        journal.note(
+            tx, Area.REPOSITORY, self._ground.now(), f"{backup.name} {text}", level=level,
+            actor=who.name, backup_id=backup.id,
+        )  # fmt: skip
 
     # --- moving (called by tasks) -----------------------------------------------------------------
 
@@ -692,6 +710,7 @@ def _replace(tx: Transaction, order: Order, kept: Kept) -> bool:
     after = _place(order, kept)
     before = {name: getattr(row, name) for name in after}
     tx.backups.change(row.id, facts=row.facts | {MOVED_FROM: before}, **after)
+    journal.note(tx, Area.REPOSITORY, order.received, f"{row.name} was moved", backup_id=row.id)
     return True
 
 

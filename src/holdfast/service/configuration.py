@@ -71,6 +71,15 @@ class Restbackup(msgspec.Struct, forbid_unknown_fields=True):
     pool: str = ""
 
 
+class Rubackup(msgspec.Struct, forbid_unknown_fields=True):
+    database: str = "rubackup"
+    """the name of the service database that people give when they sign in"""
+    host: str = ""
+    """by which name the API is reached: cookies are set for its domain; empty: as it was asked"""
+    server_address: str = ""
+    """what is told to people of where the main server is; empty: this machine's name"""
+
+
 class Application(msgspec.Struct, forbid_unknown_fields=True):
     name: str = "holdfast"
     include: list[str] = []
@@ -95,6 +104,13 @@ class AgentsOf(msgspec.Struct, forbid_unknown_fields=True):
     """whether `holdfast serve` runs this machine's own agent, too"""
 
 
+class Log(msgspec.Struct, forbid_unknown_fields=True):
+    config: str = ""
+    """a file in the format of Python's `logging.config.fileConfig`, for the web process: loggers
+    `rb_api`, `rb_access` (who signs in, and acts that matter) and `tornado` (the web server)"""
+    debug: bool = False
+
+
 class Configuration(msgspec.Struct, forbid_unknown_fields=True):
     listen: Listen = msgspec.field(default_factory=Listen)
     database: Database = msgspec.field(default_factory=Database)
@@ -102,8 +118,10 @@ class Configuration(msgspec.Struct, forbid_unknown_fields=True):
     limits: Limits = msgspec.field(default_factory=Limits)
     backupchan: Backupchan = msgspec.field(default_factory=Backupchan)
     restbackup: Restbackup = msgspec.field(default_factory=Restbackup)
+    rubackup: Rubackup = msgspec.field(default_factory=Rubackup)
     application: Application = msgspec.field(default_factory=Application)
     proof: Proof = msgspec.field(default_factory=Proof)
+    log: Log = msgspec.field(default_factory=Log)
     grace: Grace = msgspec.field(default_factory=Grace)
     agents: AgentsOf = msgspec.field(default_factory=AgentsOf)
     egress_allow: list[str] = []

@@ -15,11 +15,12 @@ from holdfast.core.errors import DeniedError, NotSignedInError
 from holdfast.service.audit import write_record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
+    from typing import NoReturn
 
     from holdfast.catalog.database import Catalog, Transaction
-    from holdfast.core.access import Principal, Verb
+    from holdfast.core.access import Principal, Scope, Verb
     from holdfast.core.clock import Clock
     from holdfast.service.configuration import Configuration
     from holdfast.service.custody import MasterKey
@@ -53,8 +54,24 @@ class Ground:
         """
         if not who.signed_in:
             raise NotSignedInError("this needs a sign-in")
-        if who.may(verb, target=target, host=host, pool=pool):
-            return
+        if not who.may(verb, target=target, host=host, pool=pool):
+            self.refuse(who, verb, subject)
+
+    def scopes(self, who: Principal, verb: Verb, subject: str = "") -> Sequence[Scope]:
+        """Where somebody has this right, for what looks at many things at once.
+
+        Raises:
+            NotSignedInError, DeniedError: nowhere at all.
+        """
+        if not who.signed_in:
+            raise NotSignedInError("this needs a sign-in")
+        found = who.scopes(verb)
+        if not found:
+            self.refuse(who, verb, subject)
+        return found
+
+    def refuse(self, who: Principal, verb: Verb, subject: str) -> NoReturn:
+        """Raises DeniedError, and leaves an audit record."""
         with self.catalog.write() as tx:
             write_record(tx, self.clock.now(), who, verb, subject, outcome="denied")
         raise DeniedError(f"{who.name} may not {verb.replace('.', ' ')}")

@@ -47,16 +47,33 @@ SIGN_IN = "sign.in"
 
 
 @dataclass(frozen=True, slots=True)
+class Strictness:
+    """`burst` guesses at once, then one each `step` nanoseconds."""
+
+    burst: int
+    step: int = _STEP
+
+
+@dataclass(frozen=True, slots=True)
 class Budget:
-    """`burst` guesses at once, then one each six seconds."""
+    """`burst` guesses at once, then one each `step` nanoseconds."""
 
     key: str
     burst: int
+    step: int = _STEP
 
     @property
     def depth(self) -> int:
         """How long ago, in nanoseconds, a budget that is full now was empty."""
-        return (self.burst - 1) * _STEP
+        return (self.burst - 1) * self.step
+
+    @property
+    def longest_wait(self) -> int:
+        """A longer one comes from a clock that was set back."""
+        return max(_LONGEST_WAIT, 2 * self.step)
+
+
+_USUAL = Strictness(10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +101,18 @@ class Guesses:
 
     # --- what is tried ----------------------------------------------------------------------------
 
-    def of_password(self, account: str, address: str, subject: str) -> Attempt:
+    def of_password(
+        self, account: str, address: str, subject: str, *, strictness: Strictness | None = None
+    ) -> Attempt:
+        """`strictness`: of guesses at this account from this address, where it is not as usual."""
         place = _network(address)
+        strictness = strictness or _USUAL
+        key = self._digest("password", account, place)
         return Attempt(
             address,
             subject,
             (
-                Budget(self._digest("password", account, place), 10),
+                Budget(key, strictness.burst, strictness.step),
                 Budget(self._digest("address", place), 60),
             ),
             known_key="k" + self._digest("known", account, place),
@@ -179,8 +201,12 @@ class Guesses:
         found = {row.key: row.blocked_until for row in rows}
         if attempt.account and attempt.known_key in found:
             found.pop(attempt.account.key, None)
-        latest = max((found[key] for key in keys if key in found), default=0)
-        return max(0, min(latest - now, _LONGEST_WAIT)) / _SECOND
+        waits = [
+            min(found[budget.key] - now, budget.longest_wait)
+            for budget in self._budgets(attempt)
+            if budget.key in found
+        ]
+        return max(0, *waits, 0) / _SECOND
 
     def _count(self, tx: Transaction, attempt: Attempt) -> None:
         now = self.ground.now()
@@ -190,11 +216,12 @@ class Guesses:
             since = now - budget.depth
             if row is None:
                 tx.guesses.add(
-                    Guess(key=budget.key, wrong=1, last=now, blocked_until=since + _STEP)
+                    Guess(key=budget.key, wrong=1, last=now, blocked_until=since + budget.step)
                 )
                 self._tidy(tx, now)
                 continue
-            blocked_until = max(min(row.blocked_until, now + _LONGEST_WAIT), since) + _STEP
+            latest = min(row.blocked_until, now + budget.longest_wait)
+            blocked_until = max(latest, since) + budget.step
             tx.guesses.change(row.id, wrong=row.wrong + 1, last=now, blocked_until=blocked_until)
 
     def _tidy(self, tx: Transaction, now: int) -> None:

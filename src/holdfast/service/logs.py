@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import logging.config
 import logging.handlers
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from holdfast.core.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 _FOLDER: Final = "log"
 _BYTES: Final = 2 << 20
@@ -36,15 +39,65 @@ structlog.configure(
 )
 
 
-def set_up(folder: Path, process: str) -> None:
+def set_up(folder: Path, process: str, *, config: str = "", debug: bool = False) -> None:
     """For one process, before anything is logged. Secrets are never among what is logged: they are
-    of a type that shows only stars.
+    of a type that shows only stars. `config`: a file for `logging.config.fileConfig`, whose loggers
+    get everything instead of standard error.
+
+    Raises:
+        ConfigurationError: it cannot be used.
     """
     place = _file(folder, process)
     to_file = logging.handlers.RotatingFileHandler(
         place, maxBytes=_BYTES, backupCount=_FILES - 1, encoding="utf-8"
     )
-    _send_to(to_file, logging.StreamHandler())
+    if config:
+        _configure(Path(config))
+        _send_to(to_file, _Relay())
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(lambda record: record.name not in _RELAYED)
+    else:
+        _send_to(to_file, logging.StreamHandler())
+    if debug:
+        logging.getLogger().setLevel(logging.DEBUG)
+
+
+_RELAYED: Final = {"rb_api", "rb_access", "tornado"}
+"""Loggers that people configure, after RuBackup's."""
+
+
+def _configure(path: Path) -> None:
+    try:
+        logging.config.fileConfig(path, disable_existing_loggers=False, encoding="utf-8")
+    except Exception as error:  # whatever a file may name
+        raise ConfigurationError(
+            f"the logger configuration {path} cannot be used: {error}"
+        ) from error
+
+
+class _Relay(logging.Handler):
+    """Hands everything to the loggers that people configure, as text."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        name = "rb_api"
+        if record.name == "holdfast.audit":
+            name = "rb_access"
+        elif record.name.startswith(("granian", "_granian")):
+            name = "tornado"
+        logging.getLogger(name).log(record.levelno, "%s", _text_of(record))
+
+
+def _text_of(record: logging.LogRecord) -> str:
+    """What happened, and behind it the rest that is known."""
+    said: Any = record.msg
+    if not isinstance(said, dict):
+        return record.getMessage()
+    more = {k: v for k, v in said.items() if k not in _OWN}
+    text = str(said.get("event", ""))
+    return " ".join([text, *(f"{name}={value!r}" for name, value in more.items())])
+
+
+_OWN: Final = {"event", "level", "logger", "timestamp", "_record", "_from_structlog"}
 
 
 def set_up_for_task(folder: Path) -> None:

@@ -196,6 +196,8 @@ class Remote:
                 "the key of this backup is with the host that made it, and no other can read it",
                 remedy="Nothing was done. Restore it there.",
             )
+        if record.host_id != agent.host_id:
+            _refuse_strangers(tx, agent, record.host_id)
 
     # --- looking at a host ------------------------------------------------------------------------
 
@@ -239,6 +241,17 @@ class Remote:
                 raise met(now.outcome)
             time.sleep(_LOOK_AGAIN)
         raise StateError(f"{agent.name} did not answer in time", remedy="Try again.")
+
+
+def _refuse_strangers(tx: Transaction, agent: Agent, host_id: int) -> None:
+    """Hosts get one another's backups where they are in one group that shares."""
+    group = tx.client_groups.get(agent.group_id)
+    owner = tx.agents.find(host_id=host_id)
+    if not group.shared or owner is None or owner.group_id != group.id:
+        raise StateError(
+            f"{agent.name} is in no group that shares backups with the host of this one",
+            remedy="Nothing was done. Put both into one group, and have it share.",
+        )
 
 
 def met(outcome: Json) -> HoldfastError:

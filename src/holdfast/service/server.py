@@ -13,7 +13,10 @@ from holdfast.service.agents import Agents
 from holdfast.service.app_schedule import AppSchedule
 from holdfast.service.application import Application
 from holdfast.service.backups import Backups
+from holdfast.service.global_configuration import GlobalConfiguration
 from holdfast.service.hosts import Hosts
+from holdfast.service.nouns import people
+from holdfast.service.nouns.keeping import Nouns
 from holdfast.service.opening import open_ground
 from holdfast.service.plans import Plans
 from holdfast.service.pools import Pools
@@ -23,6 +26,7 @@ from holdfast.service.signing_in import SigningIn
 from holdfast.service.storing import Storing
 from holdfast.service.targets import Targets
 from holdfast.service.tasks import Tasks
+from holdfast.service.token_pairs import TokenPairs
 from holdfast.service.tokens import Tokens
 from holdfast.service.uploads import Uploads
 from holdfast.service.users import Users
@@ -55,6 +59,9 @@ class Service:
     plans: Plans
     application: Application
     app_schedule: AppSchedule
+    nouns: Nouns
+    token_pairs: TokenPairs
+    global_configuration: GlobalConfiguration
 
     @classmethod
     def on(cls, ground: Ground) -> Service:
@@ -64,6 +71,7 @@ class Service:
         plans = Plans(ground)
         settings = Settings(ground)
         agents = Agents(ground)
+        signing_in = SigningIn(ground)
         application = Application(ground, pools, backups, tasks)
         return cls(
             ground=ground,
@@ -73,7 +81,7 @@ class Service:
             uploads=Uploads(ground, pools, backups),
             storing=Storing(ground, pools),
             users=Users(ground),
-            signing_in=SigningIn(ground),
+            signing_in=signing_in,
             tokens=Tokens(ground),
             accounts=Accounts(ground),
             hosts=Hosts(ground),
@@ -85,6 +93,11 @@ class Service:
             plans=plans,
             application=application,
             app_schedule=AppSchedule(ground, settings, plans, pools, application),
+            nouns=Nouns(
+                ground, (people.USER, people.USER_GROUP, people.CLIENT_GROUP, people.MEDIA_SERVER)
+            ),
+            token_pairs=TokenPairs(ground, signing_in),
+            global_configuration=GlobalConfiguration(ground),
         )
 
     def log_tail(self, who: Principal, lines: int) -> str:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from holdfast.core.records import Account, Token, User
     from holdfast.core.secret import Secret
     from holdfast.service.ground import Ground
+    from holdfast.service.guesses import Strictness
 
 Kind = Literal["any", "superuser", "user"]
 _MINUTE = 60 * 1_000_000_000
@@ -61,16 +62,26 @@ class SigningIn:
     # --- people -----------------------------------------------------------------------------------
 
     def password(
-        self, identity: str, password: Secret, address: str, *, kind: Kind = "any"
+        self,
+        identity: str,
+        password: Secret,
+        address: str,
+        *,
+        kind: Kind = "any",
+        strictness: Strictness | None = None,
     ) -> tuple[Principal, User]:
-        """A user by name or email. `kind`: superusers only, or the others only."""
+        """A user by name or email. `kind`: superusers only, or the others only. `strictness`: how
+        often may be guessed, where that is not as usual.
+        """
         with self.ground.catalog.read() as tx:
             field, value = identifies(identity)
             user = tx.users.find_or_other(**{field: value})
         if user is not None and not (_same(getattr(user, field), value) and _fits(user, kind)):
             user = None
         subject = f"user {user.name}" if user else "nobody"
-        attempt = self._guesses.of_password(user.uid if user else identity, address, subject)
+        attempt = self._guesses.of_password(
+            user.uid if user else identity, address, subject, strictness=strictness
+        )
         held = self._guesses.await_turn(attempt)
         with passwords.hashing():
             # Within the slot, so that guesses that come all at once are counted one by one.

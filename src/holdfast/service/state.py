@@ -1,9 +1,9 @@
 """The server's own state as one document: what a self-backup keeps and a restore brings back.
 
 A restore adds and changes; it takes nothing away that happened since. Backups, the audit, tasks,
-sessions and tokens are not part of it. Users who are there keep their present password: bringing an
-old one back would undo a revocation. Those who are gone come back, and every token that was made
-for them before is void.
+sessions, tokens and granted roles are not part of it. Users who are there keep their present
+password: bringing an old one back would undo a revocation. Those who are gone come back, and every
+token that was made for them before is void.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.core.errors import DamagedError, UnknownVersionError
 from holdfast.core.records import (
+    NOBODY,
+    ClientGroup,
     Host,
     Plan,
     Pool,
@@ -20,6 +22,7 @@ from holdfast.core.records import (
     Setting,
     Target,
     User,
+    UserGroup,
 )
 from holdfast.service.ground import short_uid
 
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 
 VERSION: Final = 1
 CATALOG_ID: Final = "catalog-id"
-_PRESENT_ONLY: Final = {"generation", CATALOG_ID, "rebuilt-from"}
+_PRESENT_ONLY: Final = {"generation", CATALOG_ID, "rebuilt-from", "service-mode"}
 """Settings that are about the server as it runs."""
 PLACES: Final = ("hosts", "pools", "repositories")
 """The parts that tell where backups are."""
@@ -45,10 +48,13 @@ def exported(tx: Transaction) -> Json:
     pools = {each.id: each.name for each in tx.pools.all()}
     hosts = {each.id: each.name for each in tx.hosts.all()}
     targets = {each.id: each.uid for each in tx.targets.all()}
+    groups = {each.id: each.name for each in tx.user_groups.all()}
     return {
         "version": VERSION,
         "settings": [_plain(each) for each in tx.settings.all() if each.name not in _PRESENT_ONLY],
-        "users": list(map(_plain, tx.users.all())),
+        "client_groups": list(map(_plain, tx.client_groups.all())),
+        "user_groups": list(map(_plain, tx.user_groups.all())),
+        "users": [_plain(each) | {"group": groups[each.group_id]} for each in tx.users.all()],
         "hosts": list(map(_plain, tx.hosts.all())),
         "pools": list(map(_plain, tx.pools.all())),
         "repositories": [
@@ -105,7 +111,7 @@ def check(document: Any, parts: Collection[str] = ()) -> Json:
     if document["version"] > VERSION:
         raise UnknownVersionError("a newer Holdfast made this backup")
     for name in parts or _PARTS:
-        rows = document.get(name)
+        rows = document.get(name, [] if name in _LATER else None)
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise DamagedError(f"the {name} in the backup cannot be read")
     return document
@@ -120,7 +126,7 @@ def restore(tx: Transaction, document: Json, parts: Collection[str] = ()) -> Non
     try:
         for name, bring_back in _PARTS.items():
             if not parts or name in parts:
-                bring_back(tx, document[name])
+                bring_back(tx, document.get(name, []) if name in _LATER else document[name])
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedError(f"the server's state in the backup cannot be used: {error}") from error
 
@@ -133,7 +139,9 @@ def _settings(tx: Transaction, rows: Iterable[Json]) -> None:
 
 def _users(tx: Transaction, rows: Iterable[Json]) -> None:
     for row in rows:
-        user = User(**_without(row, "id"))
+        group = tx.user_groups.find(name=row.get("group", ""))
+        values = _without(row, "id", "group", "group_id")
+        user = User(**values, group_id=group.id if group else NOBODY)
         found = tx.users.find(uid=user.uid)
         if found is None:
             if tx.users.find(name=user.name) is None:
@@ -141,6 +149,16 @@ def _users(tx: Transaction, rows: Iterable[Json]) -> None:
         else:
             kept = {name: getattr(found, name) for name in _CREDENTIALS}
             tx.users.change(found.id, **_without(_plain(replace(user, **kept)), "id"))
+
+
+def _client_groups(tx: Transaction, rows: Iterable[Json]) -> None:
+    for row in rows:
+        _put(tx.client_groups, ClientGroup(**_without(row, "id")), "name")
+
+
+def _user_groups(tx: Transaction, rows: Iterable[Json]) -> None:
+    for row in rows:
+        _put(tx.user_groups, UserGroup(**_without(row, "id")), "name")
 
 
 def _hosts(tx: Transaction, rows: Iterable[Json]) -> None:
@@ -191,6 +209,8 @@ def _plans(tx: Transaction, rows: Iterable[Json]) -> None:
 
 _PARTS: Final[dict[str, Callable[[Transaction, Iterable[Json]], None]]] = {
     "settings": _settings,
+    "client_groups": _client_groups,
+    "user_groups": _user_groups,
     "users": _users,
     "hosts": _hosts,
     "pools": _pools,
@@ -199,6 +219,8 @@ _PARTS: Final[dict[str, Callable[[Transaction, Iterable[Json]], None]]] = {
     "plans": _plans,
 }
 """In the order in which they refer to one another."""
+_LATER: Final = {"client_groups", "user_groups"}
+"""Parts that older documents do not have."""
 
 
 def _references(tx: Transaction, row: Json) -> Json:

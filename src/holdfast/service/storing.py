@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holdfast.catalog import tables
+from holdfast.catalog.journal import note_kept
 from holdfast.core.access import Verb
 from holdfast.core.errors import (
     DamagedError,
@@ -195,7 +196,7 @@ class Storing:
 def record_snapshot(tx: Transaction, repository: HostRepository, name: str, now: int) -> None:
     """Its row, and that of its host's target where there is none. `now`: when it came."""
     target = _target(tx, repository, now)
-    tx.backups.add(
+    added = tx.backups.add(
         Backup(
             uid=new_uid(),
             target_id=target.id,
@@ -211,6 +212,7 @@ def record_snapshot(tx: Transaction, repository: HostRepository, name: str, now:
             facts={"custody": str(repository.record.custody), "by": repository.who.name},
         )
     )
+    note_kept(tx, [added])
     tx.hosts.change(repository.host.id, seen=now)
 
 

@@ -6,8 +6,11 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from holdfast.catalog import tables
+from holdfast.catalog.journal import note_task
 from holdfast.core.access import Verb
+from holdfast.core.errors import StateError
 from holdfast.core.records import Task, TaskLine, TaskState
+from holdfast.service.global_configuration import in_service_mode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,6 +70,9 @@ class Tasks:
     ) -> Task:
         """Puts a task into the queue for somebody who has the right `verb` of what it will do.
         `unless_waiting`: where one like it waits there already, gives that.
+
+        Raises:
+            StateError: the server is in service mode.
         """
         now = self._ground.now()
         task = Task(
@@ -85,6 +91,11 @@ class Tasks:
             who, verb, subject or kind, target=target_id, pool=pool_id, host=host_id,
             detail={"task": kind},
         ) as tx:  # fmt: skip
+            if in_service_mode(tx):
+                raise StateError(
+                    "the server is in service mode: nothing new begins",
+                    remedy="Nothing was changed. Switch service mode off, then ask again.",
+                )
             waiting = tx.tasks.all(
                 kind=kind, state=TaskState.QUEUED, pool_id=pool_id, target_id=target_id,
                 backup_id=backup_id, host_id=host_id, limit=1,
@@ -117,7 +128,9 @@ class Tasks:
             committed=True,
         )
         with self._ground.catalog.write() as tx:
-            return tx.tasks.add(task)
+            added = tx.tasks.add(task)
+            note_task(tx, added, now)
+            return added
 
     # --- looking ----------------------------------------------------------------------------------
 

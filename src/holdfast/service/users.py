@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import string
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from holdfast.catalog import tables
@@ -17,13 +17,13 @@ from holdfast.core.errors import (
     RecordNotFoundError,
     StateError,
 )
-from holdfast.core.records import Role, User
+from holdfast.core.records import Administrator, Maintainer, Role, Supervisor, User
 from holdfast.service import passwords
 from holdfast.service.ground import short_uid
 from holdfast.service.guesses import Guesses
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from holdfast.catalog.database import Transaction
     from holdfast.core.access import Principal
@@ -35,6 +35,7 @@ _EMAIL = re.compile(r"[^\s@]{1,64}@[^\s@]{1,189}")
 _SORTS = frozenset({"id", "uid", "name", "email", "role", "created", "updated"})
 _LETTERS = string.ascii_letters + string.digits
 _TOKEN_KEY = 50
+_PROMOTED = frozenset({Role.SUPERUSER, Role.SUPERVISOR})
 
 
 class UserChanges(TypedDict, total=False):
@@ -48,6 +49,20 @@ class UserChanges(TypedDict, total=False):
     password: Secret
     verified: bool
     disabled: bool
+    group_id: int
+    fullname: str
+    address: str
+    tel: str
+    office: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """What a new user is put in charge of at once."""
+
+    supervisor: bool = False
+    client_group_id: int | None = None
+    media_server_id: int | None = None
 
 
 class Users:
@@ -116,9 +131,19 @@ class Users:
         role: Role,
         email: str | None = None,
         verified: bool = True,
+        details: Mapping[str, Any] | None = None,
+        charge: Charge | None = None,
     ) -> User:
-        """Raises InvalidError, RecordExistsError (name or email is taken), DeniedError."""
+        """`details`: group_id, fullname, address, tel, office.
+
+        Raises:
+            InvalidError, DeniedError
+            RecordExistsError: name or email is taken.
+        """
+        charge = charge or Charge()
         self.ground.allow(who, Verb.USER_CHANGE, f"user {name}")
+        if role in _PROMOTED or charge.supervisor:
+            self.ground.allow(who, Verb.USER_PROMOTE, f"user {name}")
         email = _email(email)
         _check(name, email)
         with passwords.hashing():
@@ -134,12 +159,14 @@ class Users:
             verified=verified,
             created=now,
             updated=now,
+            **(details or {}),
         )
-        with self.ground.act(
-            who, Verb.USER_CHANGE, f"user {name}", detail={"added": str(role)}
-        ) as tx:
+        detail = {"added": str(role)} | {k: v for k, v in asdict(charge).items() if v}
+        with self.ground.act(who, Verb.USER_CHANGE, f"user {name}", detail=detail) as tx:
             _check_free(tx, user)
-            return shown(tx.users.add(user))
+            added = tx.users.add(user)
+            _put_in_charge(tx, added.id, charge)
+            return shown(added)
 
     def change(self, who: Principal, id_: int, **changes: Unpack[UserChanges]) -> User:
         """Raises InvalidError, RecordExistsError, RecordNotFoundError, StateError (the last
@@ -155,6 +182,7 @@ class Users:
         if "password" in values:
             values |= _of_password(values.pop("password"))
         detail = {"changed": sorted(changes)}
+        self._allow_promoted(who, id_, becomes=values.get("role"))
         with self.ground.act(who, Verb.USER_CHANGE, f"user {id_}", detail=detail) as tx:
             before = tx.users.get(id_)
             changed = replace(before, **values)
@@ -162,7 +190,7 @@ class Users:
             tx.users.change(id_, **values)
             _keep_a_superuser(tx, before)
             if "password" in changes:
-                tx.tokens.remove(user_id=id_)
+                _end_sessions(tx, id_)
         return shown(changed)
 
     def change_own_password(self, who: Principal, old: Secret, new: Secret) -> User:
@@ -171,11 +199,7 @@ class Users:
         Raises:
             WrongCredentialsError, TooManyGuessesError, InvalidError
         """
-        self.ground.allow(who, Verb.SELF, "password")
-        if who.user_id is None:
-            raise DeniedError(f"{who.name} has no password")
-        with self.ground.catalog.read() as tx:
-            user = tx.users.get(who.user_id)
+        user = self._own(who)
         guesses = Guesses(self.ground)
         attempt = guesses.of_password(user.uid, who.address, f"user {user.name}")
         held = guesses.await_turn(attempt)
@@ -183,21 +207,59 @@ class Users:
             guesses.refuse_early(attempt)
             if not passwords.is_right(old, user.password_hash):
                 guesses.wrong(attempt, held=held)
+        return self._set_own(who, user, new)
+
+    def set_own_password(self, who: Principal, new: Secret) -> User:
+        """The same for whoever has shown by a fresh session who they are. Raises InvalidError."""
+        return self._set_own(who, self._own(who), new)
+
+    def remove(self, who: Principal, id_: int) -> None:
+        """With its tokens and roles. Raises RecordNotFoundError, StateError (the last superuser
+        stays).
+        """
+        self.remove_all(who, [id_])
+
+    def remove_all(self, who: Principal, ids: Sequence[int]) -> None:
+        """All of them, or none."""
+        self.ground.allow(who, Verb.USER_CHANGE, "users")
+        for id_ in ids:
+            self._allow_promoted(who, id_)
+        subject = f"user {', '.join(map(str, ids))}"
+        with self.ground.act(who, Verb.USER_CHANGE, subject, detail={"removed": True}) as tx:
+            for id_ in ids:
+                before = tx.users.get(id_)
+                _end_sessions(tx, id_)
+                tx.supervisors.remove(user_id=id_)
+                tx.administrators.remove(user_id=id_)
+                tx.maintainers.remove(user_id=id_)
+                tx.users.remove(id=id_)
+                _keep_a_superuser(tx, before)
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _own(self, who: Principal) -> User:
+        self.ground.allow(who, Verb.SELF, "password")
+        if who.user_id is None:
+            raise DeniedError(f"{who.name} has no password")
+        with self.ground.catalog.read() as tx:
+            return tx.users.get(who.user_id)
+
+    def _set_own(self, who: Principal, user: User, new: Secret) -> User:
         values = {**_of_password(new), "updated": self.ground.now()}
         with self.ground.act(
             who, Verb.SELF, f"user {user.name}", detail={"changed": ["password"]}
         ) as tx:
             tx.users.change(user.id, **values)
-            tx.tokens.remove(user_id=user.id)
+            _end_sessions(tx, user.id)
         return shown(replace(user, **values))
 
-    def remove(self, who: Principal, id_: int) -> None:
-        """With its tokens. Raises RecordNotFoundError, StateError (the last superuser stays)."""
-        with self.ground.act(who, Verb.USER_CHANGE, f"user {id_}", detail={"removed": True}) as tx:
-            before = tx.users.get(id_)
-            tx.tokens.remove(user_id=id_)
-            tx.users.remove(id=id_)
-            _keep_a_superuser(tx, before)
+    def _allow_promoted(self, who: Principal, id_: int, *, becomes: Role | None = None) -> None:
+        """Whoever may less than a user does not get to be that user by giving it a password."""
+        with self.ground.catalog.read() as tx:
+            user = tx.users.get(id_)
+            promoted = user.role in _PROMOTED or tx.supervisors.find(user_id=id_) is not None
+        if promoted or becomes in _PROMOTED:
+            self.ground.allow(who, Verb.USER_PROMOTE, f"user {id_}")
 
 
 def shown(user: User) -> User:
@@ -210,6 +272,20 @@ def identifies(identity: str) -> tuple[str, str]:
     name.
     """
     return ("email", _email(identity) or "") if "@" in identity else ("name", identity)
+
+
+def _end_sessions(tx: Transaction, id_: int) -> None:
+    tx.tokens.remove(user_id=id_)
+    tx.token_families.remove(user_id=id_)
+
+
+def _put_in_charge(tx: Transaction, id_: int, charge: Charge) -> None:
+    if charge.supervisor:
+        tx.supervisors.add(Supervisor(user_id=id_))
+    if charge.client_group_id is not None:
+        tx.administrators.add(Administrator(user_id=id_, client_group_id=charge.client_group_id))
+    if charge.media_server_id is not None:
+        tx.maintainers.add(Maintainer(user_id=id_, media_server_id=charge.media_server_id))
 
 
 def _of_password(password: Secret) -> dict[str, Any]:

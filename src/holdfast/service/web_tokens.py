@@ -7,7 +7,7 @@ collection and type: nothing is stored, and a new password voids all tokens.
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import msgspec
 from joserfc import jwt
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from holdfast.core.records import User
     from holdfast.service.custody import MasterKey
 
+C = TypeVar("C", bound=msgspec.Struct)
 Type = Literal["auth", "file"]
 SUPERUSERS = "pbc_3142635823"
 """The collection's id in PocketBase, which its clients look for."""
@@ -65,12 +66,17 @@ def make(master: MasterKey, user: User, type_: Type, now: int) -> str:
 
 def peek(token: str) -> Claims | None:
     """What it claims, to find whose key it must be signed with; None where it is no such token."""
+    return payload_of(token, Claims)
+
+
+def payload_of(token: str, kind: type[C]) -> C | None:
+    """What any token claims, checked by nobody; None where that is not of this kind."""
     if len(token) > _LONGEST or token.count(".") != 2:  # noqa: PLR2004  head, claims, signature
         return None
     middle = token.split(".")[1]
     try:
         raw = base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4))
-        return msgspec.json.decode(raw, type=Claims)
+        return msgspec.json.decode(raw, type=kind)
     except (ValueError, RecursionError):  # the latter: nested too deep
         return None
 

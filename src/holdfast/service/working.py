@@ -10,6 +10,8 @@ from holdfast.core.errors import CatalogError
 from holdfast.jobs.worker import Worker, WorkerOptions
 from holdfast.service import logs
 from holdfast.service.generation import RESTART, Watch
+from holdfast.service.machine import announce
+from holdfast.service.monitoring import sampling
 from holdfast.service.opening import CATALOG_LOOK_EVERY, open_sound_ground
 
 if TYPE_CHECKING:
@@ -43,9 +45,11 @@ def run_worker(folder: Path, config: Path | None, name: str, stop: threading.Eve
     watch = Watch(catalog)
     worker.start()
     try:
-        while not stop.wait(_LOOK_EVERY):
-            if watch.is_due():
-                return RESTART
+        announce(ground, f"worker {name} takes tasks here")
+        with sampling(ground, worker.incarnation):
+            while not stop.wait(_LOOK_EVERY):
+                if watch.is_due():
+                    return RESTART
     finally:
         worker.stop(_PATIENCE)
         catalog.close()

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from holdfast import __version__
 from holdfast.core.errors import CatalogError, HoldfastError
 from holdfast.service import logs
 from holdfast.service.generation import RESTART, Watch
+from holdfast.service.machine import announce
 from holdfast.service.opening import (
     CATALOG_LOOK_EVERY,
     can_be_opened,
@@ -27,7 +29,7 @@ from holdfast.service.unrecorded import find_unrecorded
 from holdfast.web import tls
 from holdfast.web.app import Faces, listener, nothing_here
 from holdfast.web.closed import closed
-from holdfast.web.dialects import agent, backupchan, pocketbase, restbackup, restic
+from holdfast.web.dialects import agent, backupchan, pocketbase, restbackup, restic, rubackup
 from holdfast.web.listening import Listener, address, listen
 from holdfast.web.watching import watching
 
@@ -64,6 +66,7 @@ def main_app(service: Service, polls: agent.Polls) -> ASGIApp:
         "/agent": agent.app(service, polls),
         **dict.fromkeys(backupchan.PATHS, chan),
         **dict.fromkeys(pocketbase.PATHS, application),
+        **dict.fromkeys(rubackup.PATHS, rubackup.app(service)),
         "/metrics": watch,
         "/healthz": watch,
     }
@@ -79,8 +82,9 @@ def serve(folder: Path, config: Path | None, options: WebOptions) -> int:
     """Serves until it is told to end. The process's exit code: RESTART where it wants to be started
     again. Where the catalog cannot be used, it says so on every path until it can.
     """
-    logs.set_up(folder, "web")
-    configured = configuration_of(folder, config).listen
+    whole = configuration_of(folder, config)
+    logs.set_up(folder, "web", config=whole.log.config, debug=whole.log.debug)
+    configured = whole.listen
     place = Place(folder, options, configured)
     try:
         service = Service.on(open_sound_ground(folder, config))
@@ -92,6 +96,7 @@ def serve(folder: Path, config: Path | None, options: WebOptions) -> int:
     try:
         service.backups.reconcile()
         service.plans.ensure_housekeeping()
+        announce(service.ground, f"Holdfast {__version__} serves here")
         return asyncio.run(
             _serve(
                 place,
@@ -197,6 +202,7 @@ def _announce(
         + "\n"
     )
     temporary.replace(run / "listeners.json")
+    _log.info(f"RuBackup REST API is running on [{scheme}://{_shown(main)}]")
 
 
 def _shown(place: tuple[str, int]) -> str:

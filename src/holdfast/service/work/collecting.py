@@ -12,6 +12,7 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from holdfast.catalog.journal import note_kept
 from holdfast.core.access import SERVER
 from holdfast.core.errors import InterruptedByUserError, InvalidError
 from holdfast.core.outcome import Outcome
@@ -84,7 +85,7 @@ def backup(service: Service, run: Run) -> Ended:
     with service.ground.catalog.write() as tx:
         run.fence(tx)
         row = row_of(order, kept, made=made, parent=parent)
-        tx.backups.add(row)
+        note_kept(tx, [tx.backups.add(row)])
         run.commit(tx, _ended(result, order))
     return _ended(result, order)
 

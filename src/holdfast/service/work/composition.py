@@ -11,9 +11,11 @@ import structlog
 from holdfast.core.errors import HoldfastError
 from holdfast.jobs.body import Composition, Ended, Kind
 from holdfast.service import logs
+from holdfast.service.global_configuration import is_resting
 from holdfast.service.plans import make_task
 from holdfast.service.remote import BACKUP, RESTORE
 from holdfast.service.server import open_service
+from holdfast.service.tidying import tidy
 from holdfast.service.work import (
     collecting,
     giving,
@@ -69,7 +71,13 @@ def compose(settings: Json) -> Composition:
         name: Kind(body=_told(partial(body, service)), light=True) for name, body in LIGHT.items()
     }
     kinds |= {name: Kind(body=_told(partial(body, service))) for name, body in HEAVY.items()}
-    return Composition(catalog=service.ground.catalog, kinds=kinds, make_task=make_task)
+    return Composition(
+        catalog=service.ground.catalog,
+        kinds=kinds,
+        make_task=make_task,
+        is_resting=is_resting,
+        tidy=tidy,
+    )
 
 
 def _told(body: Body) -> Body:

@@ -1,4 +1,4 @@
-"""Agents, what they are to do, and what they say."""
+"""Agents, and what they are to do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0003"
-down_revision = "0001"
+down_revision = "0002"
 
 NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 JSON = sa.JSON().with_variant(JSONB(), "postgresql")
@@ -16,7 +16,6 @@ JSON = sa.JSON().with_variant(JSONB(), "postgresql")
 def upgrade() -> None:
     _agents()
     _orders()
-    _lines()
     with op.batch_alter_table("task") as task:
         task.add_column(sa.Column("stage", sa.Text(), nullable=False, server_default=""))
     with op.batch_alter_table("task") as task:
@@ -27,12 +26,13 @@ def _agents() -> None:
     op.create_table(
         "agent", _id(),
         _text("hwid"), _text("name"), _text("digest"), _text("state"),
-        _row("host_id"), _row("group_id"), _text("note"), _text("address"), _text("os"),
+        _row("host_id"), _row("group_id", null=False), _text("note"), _text("address"), _text("os"),
         _text("version"), _json("modules"), _number("capacity"), _flag("central_restore"),
         _flag("own_backup"), _flag("own_restore"), _flag("local_schedule"),
         _flag("local_restrictions"), _row("local_pool_id"),
         _number("seen", null=True), _number("online_until"), _number("created"),
         sa.ForeignKeyConstraint(["host_id"], ["host.id"], name="fk_agent_host_id"),
+        sa.ForeignKeyConstraint(["group_id"], ["client_group.id"], name="fk_agent_group_id"),
         sa.ForeignKeyConstraint(["local_pool_id"], ["pool.id"], name="fk_agent_local_pool_id"),
         sa.UniqueConstraint("hwid", name="uq_agent_hwid"),
         sa.UniqueConstraint("digest", name="uq_agent_digest"),
@@ -54,16 +54,6 @@ def _orders() -> None:
     )  # fmt: skip
     for column in ("agent_id", "snapshot"):
         op.create_index(f"ix_agent_order_{column}", "agent_order", [column])
-
-
-def _lines() -> None:
-    op.create_table(
-        "agent_line", _id(),
-        _row("agent_id", null=False), _row("task_id"), _number("at"), _text("level"),
-        _text("text"),
-    )  # fmt: skip
-    for column in ("agent_id", "task_id", "at"):
-        op.create_index(f"ix_agent_line_{column}", "agent_line", [column])
 
 
 def _id() -> sa.Column[int]:

@@ -1,0 +1,1 @@
+"""Settings-like nouns: described, and kept by one list, create, change and delete for all."""
