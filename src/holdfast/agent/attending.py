@@ -41,6 +41,7 @@ _LONGEST_WAIT: Final = 60.0
 _MOST_LINES: Final = 500
 """That wait to be told; a program that prints without end fills no memory."""
 _PIECE: Final = 65536
+_ORDER: Final = (OrderState.TAKEN, OrderState.RUNNING, OrderState.TRANSMITTING)
 _STARTS: Final = 1_000_000
 """Numbers of reports that each start of the agent has to itself."""
 
@@ -221,8 +222,10 @@ class Attendant:
             level, text = message["line"]
             self._line(level, text)
         if "state" in message:
-            self._state = OrderState(message["state"])
-            self._progress = message["progress"]
+            state = OrderState(message["state"])
+            # Workers say first that they send; whoever scans may not know it yet.
+            self._state = max(self._state, state, key=_ORDER.index)
+            self._progress = message.get("progress", self._progress)
             self._news = True
         return None
 

@@ -42,7 +42,11 @@ def run(errand: Errand) -> dict[str, Any]:
     announcer = _Announcer(errand)
 
     def wrap(store: Store) -> Store:
-        return AnnouncingStore(store, FileKind.SNAPSHOT, announcer.announce)
+        return AnnouncingStore(
+            store,
+            snapshot=announcer.announce,
+            sending=lambda: errand.telling.state(OrderState.TRANSMITTING),
+        )
 
     with errand.scratch() as scratch, opened(errand, make=True, wrap=wrap) as repository:
         announcer.repository = repository
@@ -163,9 +167,8 @@ class _Observer:
             self._telling.line("warning", f"{shown}: {problem.message}")
 
     def progress(self, counts: Counts, current: bytes) -> None:
-        state = OrderState.TRANSMITTING if counts.data.stored else OrderState.RUNNING
         self._telling.progress(
-            state,
+            OrderState.RUNNING,
             {
                 "done": counts.bytes_read,
                 "unit": "bytes",

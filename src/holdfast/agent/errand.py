@@ -2,7 +2,7 @@
 
 Messages go to the agent as lines of JSON, progress at most once a second:
 
-    {"state": ..., "progress": {...}}   {"line": [level, text]}   {"ended": {"state", "outcome"}}
+    {"state": ...[, "progress": {...}]}   {"line": [level, text]}   {"ended": {"state", "outcome"}}
 """
 
 from __future__ import annotations
@@ -50,6 +50,10 @@ class Telling:
 
     def line(self, level: str, text: str) -> None:
         self.send({"line": [level, text]})
+
+    def state(self, state: OrderState) -> None:
+        """From any process: a short line is written whole."""
+        self.send({"state": str(state)})
 
     def progress(self, state: OrderState, progress: dict[str, Any], *, now: bool = False) -> None:
         if now or time.monotonic() - self._last >= 1:

@@ -15,6 +15,7 @@ from holdfast.core.errors import (
 from holdfast.core.records import Custody
 from holdfast.repo.format.crypto import Key
 from holdfast.repo.repository import Repository
+from holdfast.store.contract import FileKind
 from holdfast.store.rest import RestStore
 from holdfast.store.retry import Patience, RetryStore
 from holdfast.store.throttle import ThrottledStore
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from holdfast.agent.errand import Errand
     from holdfast.core.secret import Secret
-    from holdfast.store.contract import FileKind, Store
+    from holdfast.store.contract import Store
     from holdfast.store.retry import Retry
 
 _PATIENCE: Final = Patience(attempts=1000, deadline=900.0, first_wait=0.2, longest_wait=5.0)
@@ -33,18 +34,26 @@ _PATIENCE: Final = Patience(attempts=1000, deadline=900.0, first_wait=0.2, longe
 
 
 class AnnouncingStore(WrappedStore):
-    """Has every object of one kind told before it is stored."""
+    """Has a snapshot told before it is stored, and the first pack of each process."""
 
     def __init__(
-        self, inner: Store, kind: FileKind, announce: Callable[[str, bytes], None]
+        self,
+        inner: Store,
+        *,
+        snapshot: Callable[[str, bytes], None],
+        sending: Callable[[], None],
     ) -> None:
         super().__init__(inner)
-        self._kind = kind
-        self._announce = announce
+        self._snapshot = snapshot
+        self._sending = sending
+        self._sends = False
 
     def put(self, kind: FileKind, name: str, data: bytes | memoryview) -> None:
-        if kind is self._kind:
-            self._announce(name, bytes(data))
+        if kind is FileKind.PACK and not self._sends:
+            self._sends = True
+            self._sending()
+        if kind is FileKind.SNAPSHOT:
+            self._snapshot(name, bytes(data))
         super().put(kind, name, data)
 
 
