@@ -63,7 +63,7 @@ class Server:
         if wait:
             self.wait_until_up()
 
-    def wait_until_up(self, seconds: float = 60) -> None:
+    def wait_until_up(self, seconds: float = 240) -> None:
         deadline = time.monotonic() + seconds
         while True:
             try:

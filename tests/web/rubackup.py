@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from tests.web.conftest import Answer, Server
@@ -28,6 +29,8 @@ class Caller:
         }
 
     def send(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+        """Quotes and signs of a filter may stand in `path` as they are."""
+        path = quote(path, safe="/?&=%,:+")
         return self.server.request(method, ROOT + path, body, self.headers | headers)
 
     def __call__(self, method: str, path: str, body: Any = None, *, status: int = 200) -> Any:

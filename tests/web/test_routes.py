@@ -8,6 +8,8 @@ import pytest
 
 from holdfast.web.dialects.backupchan.app import Backupchan
 from holdfast.web.dialects.pocketbase.app import PocketBase
+from holdfast.web.dialects.rubackup.app import Rubackup
+from holdfast.web.dialects.rubackup.table import ROWS
 
 if TYPE_CHECKING:
     from tests.web.conftest import Server
@@ -18,6 +20,10 @@ OPEN = {
     # signing in is how one stops being nobody
     ("POST", "/api/collections/{collection}/auth-with-password"),
     ("POST", "/api/admins/auth-with-password"),
+    ("POST", "/api/v1/auth/login"),
+    # the description of an interface is no secret
+    ("GET", "/api/v1/"),
+    ("GET", "/api/v1/swagger.json"),
 }
 REFUSED = {401, 403}
 
@@ -36,6 +42,9 @@ def every_route() -> list[tuple[str, str]]:
         for method in sorted(route.methods - {"HEAD"})
     ]
     found += [("GET", "/metrics"), ("GET", "/healthz")]
+    found += [(row.method, f"/api/v1/{row.path.replace('{id}', '1')}") for row in ROWS]
+    found += [(method, f"/api/v1/{path}") for method, path in Rubackup(service).sessions]
+    found += [("GET", "/api/v1/"), ("GET", "/api/v1/swagger.json")]
     found += [
         (method, f"/restic/main/web1/{rest}")
         for method in ("GET", "HEAD", "POST", "DELETE")

@@ -87,8 +87,6 @@ class TokenPairs:
         Raises:
             WrongCredentialsError, TooManyGuessesError
         """
-        with self.ground.catalog.read() as tx:
-            failed, failed_at = _failed_attempts(tx, f"user {name}")
         _, user = self._signing_in.password(name, password, address, strictness=strictness)
         now = self.ground.now()
         family = TokenFamily(
@@ -102,6 +100,7 @@ class TokenPairs:
             tx.token_families.remove(tables.token_family.c.expires < now)
             tx.token_families.add(family)
             pair = self._pair(tx, tx.users.get(user.id), family)
+            failed, failed_at = _failed_attempts(tx, f"user {user.name}")
         return replace(pair, failed=failed, failed_at=failed_at)
 
     def renew(self, refresh: str, address: str, *, access: str = "") -> Pair:
@@ -236,13 +235,16 @@ def _grants(tx: Transaction, user_id: int) -> Sequence[Grant]:
 
 
 def _failed_attempts(tx: Transaction, subject: str) -> tuple[int, int | None]:
-    """How many wrong attempts there were since somebody signed in last, and when the last was."""
+    """How many wrong attempts there were between somebody's last sign-in and the one before, and
+    when the last was.
+    """
     row = tables.audit.c
-    newest = tx.audit.all(
-        row.subject == subject, verb=SIGN_IN, outcome="allowed", order=(row.id.desc(),), limit=1
+    newest = (row.id.desc(),)
+    signed_in = tx.audit.all(
+        row.subject == subject, verb=SIGN_IN, outcome="allowed", order=newest, limit=2
     )
-    since = newest[0].id if newest else 0
-    wrong = (row.subject == subject, row.id > since)
-    last = tx.audit.all(*wrong, verb=SIGN_IN, outcome="denied", order=(row.id.desc(),), limit=1)
+    before = signed_in[1].id if len(signed_in) > 1 else 0
+    wrong = (row.subject == subject, row.id > before)
+    last = tx.audit.all(*wrong, verb=SIGN_IN, outcome="denied", order=newest, limit=1)
     count = tx.audit.count(*wrong, verb=SIGN_IN, outcome="denied")
     return count, last[0].at if last else None
