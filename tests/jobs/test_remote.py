@@ -6,7 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from holdfast.core.records import Agent, AgentState, Host, Task, TaskState
+from holdfast.core.records import (
+    NO_GROUP,
+    Agent,
+    AgentState,
+    ClientGroup,
+    Host,
+    Task,
+    TaskState,
+)
 from holdfast.jobs import claims
 from holdfast.jobs.body import Composition, Kind, LaterError
 from holdfast.jobs.claims import Cannot
@@ -19,6 +27,7 @@ FAR = 1 << 62
 def host(home):
     """With an agent that is authorised, and offline."""
     with home.catalog.write() as tx:
+        tx.client_groups.add(ClientGroup(id=NO_GROUP, name="No group"))
         made = tx.hosts.add(Host(name="web"))
         tx.agents.add(
             Agent(
