@@ -64,6 +64,7 @@ class Polls:
         self._live = Live()
         self._fresh = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
+        self._looked = asyncio.Event()
         self._heard: set[int] = set()
         self._last_poll = 0.0
         self._ended = False
@@ -78,8 +79,9 @@ class Polls:
         self._last_poll = time.monotonic()
         self._heard.add(agent.id)
         if self._looking is None or self._looking.done():
-            await self._look()
-            self._looking = asyncio.create_task(self._keep_looking())
+            self._looked = asyncio.Event()
+            self._looking = asyncio.create_task(self._keep_looking(self._looked))
+        await self._looked.wait()
         until = time.monotonic() + min(max(poll.wait, 0.0), HOLD)
         held = frozenset(poll.held)
         while True:
@@ -98,10 +100,10 @@ class Polls:
         orders = await threads.run(self._desk.orders, agent, missing) if missing else []
         return Due(authorised=authorised, orders=list(orders), wishes=wishes)
 
-    async def _keep_looking(self) -> None:
+    async def _keep_looking(self, looked: asyncio.Event) -> None:
+        """One at a time, for all. `looked` is set after the first look."""
         written = time.monotonic()
         while not self._ended and time.monotonic() - self._last_poll < _IDLE:
-            await asyncio.sleep(_LOOK_EVERY)
             try:
                 await self._look()
                 if self._heard and time.monotonic() - written > _WRITE_EVERY:
@@ -110,6 +112,9 @@ class Polls:
                     await threads.run(self._desk.heard, heard)
             except CatalogError as error:
                 failures.known(error, "/agent/poll")  # the next look sees it again, or does not
+            finally:
+                looked.set()
+            await asyncio.sleep(_LOOK_EVERY)
 
     async def _look(self) -> None:
         live = await threads.run(self._desk.live)
