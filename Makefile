@@ -7,7 +7,7 @@ help:
 	@echo "make run        back real folders up, check, restore, compare; then a server that does, too"
 	@echo "make test       the tests (make test-long: the full campaigns)"
 	@echo "make check      formatting, lint, types, layers, docs"
-	@echo "make bench      speed and memory beside restic and borg"
+	@echo "make bench      speed and memory of engine, archiver and server beside others"
 	@echo "make docs       write the reference from the code"
 	@echo "make lock       choose dependency versions anew"
 

@@ -42,10 +42,6 @@ GROUPS = (
 OURS = [sys.executable, "-m", "holdfast", "api"]
 PER_PAGE = 100
 MEMORY_BAR = 80.0
-_ENVIRONMENT = {
-    name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
-}
-"""In which both programs keep their compiled code, as where they are installed by pip."""
 
 
 @dataclass
@@ -60,7 +56,7 @@ class Bench:
         return {"holdfast": OURS, "apibackuper": [str(self.rival)]}
 
     def time(self, name: str, argv: list[str], cwd: Path) -> measure.Sample:
-        sample = measure.run(argv, env=_ENVIRONMENT, cwd=cwd)
+        sample = measure.run(argv, env=measure.ENVIRONMENT, cwd=cwd)
         self.samples.setdefault(name, []).append(sample)
         print(f"  {name:28} {sample.wall:8.2f} s  {sample.pss:7.1f} MiB", flush=True)
         return sample
@@ -152,7 +148,7 @@ def warm_up(bench: Bench) -> None:
         for name, program in bench.programs().items():
             folder = make_project(bench.work / name, url)
             for words in (["run", "full"], ["export", "out.jsonl"], ["export", "out.parquet"]):
-                measure.run([*program, *words], env=_ENVIRONMENT, cwd=folder)
+                measure.run([*program, *words], env=measure.ENVIRONMENT, cwd=folder)
 
 
 def collect(bench: Bench, group: str, *, latency: float, bar: float, tuned: bool) -> None:
@@ -247,14 +243,6 @@ def follow_memory(bench: Bench, *, keys: int) -> None:
     bench.memory("follow-memory")
 
 
-def install_rival(work: Path) -> Path:
-    """The other program in an environment of its own; its command."""
-    subprocess.run([sys.executable, "-m", "venv", str(work / "rival")], check=True)
-    python = work / "rival" / "bin" / "python"
-    subprocess.run([str(python), "-m", "pip", "install", "-q", *RIVAL], check=True)
-    return python.with_name("apibackuper")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
@@ -269,7 +257,11 @@ def main() -> None:
         return max(int(number * chosen.scale) // PER_PAGE, 1) * PER_PAGE
 
     try:
-        bench = Bench(work, chosen.rounds, chosen.rival or install_rival(work))
+        bench = Bench(
+            work,
+            chosen.rounds,
+            chosen.rival or measure.installed(work / "rival", RIVAL, "apibackuper"),
+        )
         print(f"{RIVAL[0]}; {os.cpu_count()} processors; load {os.getloadavg()[0]:.1f}", flush=True)
         groups = {
             "defaults": lambda: collect(bench, "defaults", latency=0.05, bar=20, tuned=False),

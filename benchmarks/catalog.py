@@ -42,7 +42,10 @@ _RATE = 100
 _SECONDS = 10
 
 
-def fill(ground: Ground, backups: int) -> None:
+def fill(ground: Ground, backups: int, *, largest: float = 0.5, pool: Pool | None = None) -> None:
+    """`largest`: the share of the backups that are the first target's. `pool`: for one that is
+    there.
+    """
     chance = random.Random(7)
     now = ground.now()
 
@@ -57,20 +60,21 @@ def fill(ground: Ground, backups: int) -> None:
         digest = f"{chance.getrandbits(256):064x}"
         return Backup(
             uid=_uid(chance), pool_id=pool.id, repository_id=repository.id, snapshot=digest,
-            target_id=1 if number < backups // 2 else 1 + chance.randrange(_TARGETS),
+            target_id=first if number < backups * largest else first + chance.randrange(_TARGETS),
             name=f"dump-{number}.sql.gz", size=chance.randrange(10**9), sha256=digest,
             stored=chance.randrange(10**8), created=at, received=at,
             state=BackupState.KEPT if chance.random() < 0.9 else BackupState.RECYCLED,
         )  # fmt: skip
 
     with ground.catalog.write() as tx:
-        pool = tx.pools.add(Pool(name="main", locations=["/nowhere"]))
+        pool = pool or tx.pools.add(Pool(name="main", locations=["/nowhere"]))
         repository = tx.repositories.add(
             RepositoryRecord(pool_id=pool.id, location="/nowhere/server")
         )
+        first = 1 + tx.targets.count()
         tx.targets.add_all(target(number) for number in range(_TARGETS))
-        for first in range(0, backups, 5000):
-            tx.backups.add_all(backup(first + number) for number in range(5000))
+        for start in range(0, backups, 5000):
+            tx.backups.add_all(backup(start + number) for number in range(5000))
     if not ground.catalog.embedded:
         with ground.catalog.engine.connect() as connection:
             connection.execution_options(isolation_level="AUTOCOMMIT")

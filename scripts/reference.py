@@ -11,9 +11,13 @@ from holdfast.cli.environment import VARIABLES
 from holdfast.cli.messages import MESSAGES
 from holdfast.cli.settings import PANEL
 from holdfast.core import errors
+from holdfast.sources.modules import MODULES, TITLES, module
+from holdfast.sources.parameters import CommonSettings, parameters_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from holdfast.sources.parameters import Parameter
 
 REFERENCE = Path(__file__).resolve().parent.parent / "docs" / "reference"
 _MADE = "<!-- Made by `make docs` from the code. Change the code, not this file. -->\n"
@@ -34,6 +38,7 @@ def main() -> int:
         "errors.md": "".join(error_codes()),
         "environment.md": "".join(environment()),
         "json.md": "".join(json_messages()),
+        "modules.md": "".join(modules()),
     }
     stale = [name for name, text in pages.items() if _read(REFERENCE / name) != text]
     if "--write" in sys.argv[1:]:
@@ -49,6 +54,37 @@ def main() -> int:
 
 def _read(path: Path) -> str:
     return path.read_text() if path.exists() else ""
+
+
+# --- modules --------------------------------------------------------------------------------------
+
+
+def modules() -> Iterator[str]:
+    yield f"# Modules\n\n{_MADE}\n"
+    yield "What a source can be besides files, and what each can be told by `--set NAME=VALUE`.\n"
+    yield "[The guide](../guide/databases.md) says how they are used.\n\n"
+    for name in MODULES:
+        found = module(name)
+        yield f"## {name}: {TITLES[name]}\n\n"
+        yield from _parameters("backing up", found.parameters)
+        if found.putting_back:
+            yield from _parameters("putting back", found.putting_back)
+    yield "## Of every module\n\nAn agent takes these, too.\n\n"
+    yield from _parameters("backing up", parameters_of(CommonSettings))
+
+
+def _parameters(when: str, table: tuple[Parameter, ...]) -> Iterator[str]:
+    if not table:
+        yield f"When {when}: none.\n\n"
+        return
+    yield f"| when {when} | | default | |\n|---|---|---|---|\n"
+    for each in table:
+        default = str(each.default).lower() if isinstance(each.default, bool) else each.default
+        meaning = each.meaning
+        if each.only:
+            meaning += f" No other value is possible: {each.only}"
+        yield f"| `{each.name}` | {each.kind} | {f'`{default}`' if default else ''} | {meaning} |\n"
+    yield "\n"
 
 
 # --- commands -------------------------------------------------------------------------------------

@@ -414,6 +414,24 @@ def test_everything_that_is_named_is_looked_at(project, capsys):
     assert "headers.json: the environment has no variable NO_SUCH_KEY" in said
 
 
+@pytest.mark.parametrize("verb", ["run", "update", "estimate", "follow", "getfiles"])
+def test_what_is_named_and_not_there_is_told_before_the_first_request(project, api, capsys, verb):
+    """All of it at once, and not one thing at each try."""
+    file = project / "apibackuper.yaml"
+    file.write_text(
+        file.read_text() + "auth:\n  type: bearer\n  token_file: no.token\n"
+        "request:\n  verify_ssl: no.pem\n"
+    )
+    (project / "params.json").write_text("{")
+    (project / "headers.json").write_text("[]")
+    api.requests.clear()
+    assert holdfast(["api", verb, "-p", str(project)]) == 1
+    said = capsys.readouterr().err
+    for told in ("auth.token_file", "request.verify_ssl", "params.json", "headers.json"):
+        assert told in said
+    assert api.requests == []
+
+
 def test_what_is_named_and_there_is_no_mistake(project, capsys, monkeypatch):
     """A secret in a file, in the environment, from a program beside the project."""
     file = project / "apibackuper.yaml"

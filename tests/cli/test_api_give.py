@@ -230,6 +230,7 @@ def test_a_missing_snapshot_is_told_from_a_missing_archive(run, project):
     with pytest.raises(HoldfastError) as caught:
         run("getfiles")
     assert caught.value.advice.startswith("The archive is updated; only its snapshot is missing.")
+    assert "Nothing was" not in caught.value.advice
 
 
 @pytest.mark.parametrize("verb", ["follow", "getfiles"])

@@ -77,6 +77,26 @@ def bad_wait(repository, source):
     return ["backup", str(source), "--retry-lock", "soon"], "usage", 1
 
 
+def bad_wait_of_a_verb_that_waits_for_nobody(repository, source):
+    return ["snapshots", "--retry-lock", "soon"], "usage", 1
+
+
+def bad_wait_of_forget(repository, source):
+    return ["forget", "--keep-last", "1", "--retry-lock", "soon"], "usage", 1
+
+
+def bad_rate(repository, source):
+    return ["snapshots", "--limit-upload", "-3"], "usage", 1
+
+
+def bad_rule(repository, source):
+    return ["forget", "--keep-daily", "some"], "usage", 1
+
+
+def no_command(repository, source):
+    return ["backup", "--stdin-from-command", "--", "/nowhere/at-all"], "source-failed", 1
+
+
 def bad_option(repository, source):
     return ["snapshots", "--colour"], "usage", 1
 
@@ -93,6 +113,7 @@ SITUATIONS = [
     wrong_password, no_repository, no_address, unknown_store, repository_exists, damaged_config,
     damaged_key, missing_source, missing_snapshot, bad_pattern, bad_list, bad_size, bad_compression,
     bad_wait, bad_option, no_password_file, failing_command,
+    bad_wait_of_a_verb_that_waits_for_nobody, bad_wait_of_forget, bad_rate, bad_rule, no_command,
 ]  # fmt: skip
 
 
@@ -108,6 +129,8 @@ def test_says_what_happened_and_what_to_do(holdfast, repository, source, situati
     assert remedy.endswith(".")
     assert "Traceback" not in ended.err
     assert "mistake in Holdfast" not in ended.err
+    assert "invalid literal" not in ended.err
+    assert "[Errno" not in ended.err
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)

@@ -116,3 +116,31 @@ def test_names_are_escaped_on_a_terminal_only():
     assert shown == r"a\x1b[2J\nb\xff"
     raw = Output(Settings(), stdout=io.StringIO(), stderr=io.StringIO()).shown(hostile)
     assert os.fsencode(raw) == hostile
+
+
+def test_a_dump_into_a_file_shows_how_far_it_is(repository, tmp_path, holdfast):
+    """It may take hours; a terminal that gets no content gets the block, and it goes at the end."""
+    source = tmp_path / "source"
+    source.write_bytes(os.urandom(12_000_000))
+    assert holdfast("backup", source).code == 0
+    main, side = pty.openpty()
+    running = subprocess.Popen(
+        [sys.executable, "-m", "holdfast", "dump", "latest", source, "--target", tmp_path / "out",
+         "--limit-download", "3000"],
+        stdin=side, stdout=side, stderr=side,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"},
+    )  # fmt: skip
+    os.close(side)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(main, 4096)
+        except OSError:  # the other side is closed
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(main)
+    assert running.wait(60) == 0
+    assert (tmp_path / "out").read_bytes() == source.read_bytes()
+    assert re.search(rb"writing \d+\.\d%.*/ 11\.444 MiB", shown)

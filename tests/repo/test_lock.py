@@ -166,11 +166,14 @@ def test_a_dead_restic_of_this_host_holds_nothing(objects, clock):
 
 
 def test_an_unreadable_lock_is_waited_out(objects, clock):
-    """F3: a half-written lock file does not block for ever."""
+    """F3: a half-written lock file does not block for ever, and who waits is told for what."""
     objects.store.put(FileKind.LOCK, "ab" * 32, b"")
     began = clock.monotonic()
-    acquire(objects, exclusive=True, clock=clock).release()
+    told = []
+    acquire(objects, exclusive=True, clock=clock, on_wait=told.append).release()
     assert clock.monotonic() - began >= LEASE
+    [sentence] = told
+    assert sentence.endswith("nobody knows whom: lock abababab cannot be read; waiting")
 
 
 def test_a_lock_that_was_taken_away_commits_nothing(objects, clock):

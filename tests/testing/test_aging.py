@@ -40,10 +40,10 @@ def test_a_backup_grows_old(server, run):
     account, password = server.accounts.add(SHELL)
     who, _ = server.signing_in.account(account.name, Secret(password.reveal()), "")
     target = server.targets.get(SHELL, account.target_id)
-    arriving = server.backups.receive(who, target, "data.tar.gz")
+    arriving = server.backups.receive(who, target, "/data.tar.gz")
     arriving.write(b"content")
     before = arriving.finish().result(30)
-    for days, reference in ((1.5, before.uid), (30, "/data.tar.gz")):
+    for days, reference in ((1.5, before.uid), (10, "/data.tar.gz"), (20, "data.tar.gz")):
         ended = run("age-backup", reference, str(days))
         assert ended.returncode == 0, ended.stderr
     after = server.backups.get(SHELL, before.uid)

@@ -107,6 +107,20 @@ def test_1b_a_copy_that_cannot_be_read_is_no_copy(chan: Chan) -> None:
     assert "gone" in gone.json()["message"]
 
 
+@pytest.mark.parametrize("shape", ["single", "multi"])
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_1c_what_cannot_be_read_is_told(chan: Chan, shape: str, damage: str) -> None:
+    """Also where that shows only when the first of it is read."""
+    target = chan.target(backup_type=shape)
+    backup = chan.put(target, A)["id"]
+    [path] = [location(chan, target) / name for name in files_below(location(chan, target))]
+    os.truncate(path, len(A) // 2) if damage == "cut" else path.unlink()
+    answer = chan("GET", f"backup/{backup}/download")
+    assert answer.status in {500, 503}
+    assert answer.json()["success"] is False
+    assert answer.json()["message"]
+
+
 def test_3_a_file_that_did_not_come_is_missing(chan: Chan, place: dict[str, str]) -> None:
     """I8: a request without its file counts for nothing."""
     target = chan.target(backup_type="multi", **place)
@@ -348,11 +362,12 @@ def test_17_every_refusal_is_json(chan: Chan) -> None:
         (chan.upload(target, MANUAL, ("backup_file", "a", A), ("backup_file", "b", B)), 400),
         (chan("POST", f"target/{target}/upload", b"x"), 400),
         (chan("PATCH", f"backup/{backup}", {"is_recycled": False}), 400),
+        (chan("GET", f"backup/{backup}/download", headers={"Range": "bytes=9999999-"}), 416),
     ]  # fmt: skip
     for answer, status in refused:
         assert answer.status == status, answer.body
         assert answer.headers["content-type"] == "application/json"
-        assert answer.json().get("success", False) is False
+        assert answer.json()["success"] is False
         assert answer.json()["message"]
         assert b"Traceback" not in answer.body
 

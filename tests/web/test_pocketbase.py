@@ -370,6 +370,7 @@ def test_an_upload_without_a_file(root: Caller) -> None:
     answer = root("POST", "/api/backups/upload", body, Content_Type=MULTIPART)
     blank = {"code": "validation_required", "message": "Cannot be blank."}
     is_error(answer, 400, VALIDATE, {"file": blank})
+    is_error(root("POST", "/api/backups/upload", {}), 400, VALIDATE, {"file": blank})
 
 
 # --- download and delete --------------------------------------------------------------------------

@@ -11,6 +11,8 @@ from holdfast.core.errors import InvalidError
 from holdfast.core.ids import ObjectId
 from holdfast.core.orders import OrderState
 from holdfast.core.patterns import Patterns
+from holdfast.repo.browsing.kept import KeptFiles
+from holdfast.repo.browsing.streaming import ReadPool
 from holdfast.repo.lock import acquire
 from holdfast.repo.restoring.restore import restore
 from holdfast.repo.restoring.restore_options import Overwrite, RestoreOptions, Selection
@@ -31,19 +33,30 @@ def run(errand: Errand) -> dict[str, Any]:
         if not destination.is_absolute():
             raise InvalidError(f"{destination} is no absolute folder to restore into")
         return _outcome(errand, _restore(errand, destination))
-    with errand.scratch() as scratch:
-        inside, beside = scratch / "restored", scratch / "work"
-        beside.mkdir()
-        found = _outcome(errand, _restore(errand, inside))
-        if not found["failures"]:
-            errand.telling.line("info", "putting it back into the application")
-            module(str(errand.spec["module"])).put_back(_asked(errand, beside), inside)
-        return found
+    return _put_back(errand)
+
+
+def _put_back(errand: Errand) -> dict[str, Any]:
+    """Into the application, read from the pool as the module asks for it."""
+    with errand.scratch() as scratch, opened(errand) as repository:
+        snapshot = repository.load_snapshot(ObjectId(str(errand.spec["snapshot"])))
+        lock = acquire(repository.objects, exclusive=False, clock=repository.clock, wait=_LOCK_WAIT)
+        pool = ReadPool(repository)
+        try:
+            with lock.refreshing():
+                errand.telling.progress(OrderState.TRANSMITTING, {}, now=True)
+                kept = KeptFiles(pool, snapshot.tree, os.fsencode(snapshot.file.paths[0]))
+                said = module(str(errand.spec["module"])).put_back(_asked(errand, scratch), kept)
+        finally:
+            pool.close()
+            lock.release()
+    errand.telling.line("info", said)
+    return {"files": 0, "bytes": 0, "failures": 0, "message": said}
 
 
 def _asked(errand: Errand, scratch: Path) -> Asked:
     return Asked(
-        resource=str(errand.spec.get("resource") or ""),
+        resource=str(errand.spec.get("destination") or ""),
         parameters=dict(errand.spec.get("parameters") or {}),
         scratch=scratch,
         clock=errand.clock,

@@ -147,9 +147,10 @@ def run(
     del resume
     from holdfast.cli.api_run import plan, run_and_report
 
-    project = load(projectpath, notes=True)
+    only_telling = dry_run or profile
+    project = load(projectpath, notes=True, asking=not only_telling)
     out = output_of(json=json, quiet=quiet)
-    if dry_run or profile:
+    if only_telling:
         out.document(plan(project, mode))
         return
     run_and_report(
@@ -220,7 +221,7 @@ def estimate(
     from holdfast.sources.restapi.collecting.estimate import estimate_project
 
     out = output_of(json=json)
-    found = estimate_project(load(projectpath), say=out.warn)
+    found = estimate_project(load(projectpath, asking=True), say=out.warn)
     if json:
         out.document(asdict(found))
         return
@@ -247,9 +248,9 @@ def folder_of(path: str | None) -> Path:
     return Path(path) if path else Path()
 
 
-def load(path: str | None, *, notes: bool = False) -> "Project":
+def load(path: str | None, *, notes: bool = False, asking: bool = False) -> "Project":
     """The project of a folder; keys that nothing reads are remarked on standard error, with
-    `notes` those without effect, too.
+    `notes` those without effect, too. `asking`: what it names outside its file must be there.
 
     Raises:
         NoProjectError: there is none.
@@ -257,16 +258,14 @@ def load(path: str | None, *, notes: bool = False) -> "Project":
     """
     import sys
 
-    from holdfast.core.errors import ProjectError
-    from holdfast.sources.restapi.project.project import described, read_project
+    from holdfast.sources.restapi.project.project import described, read_project, usable
+    from holdfast.sources.restapi.project.references import broken_references
 
     reading = read_project(folder_of(path))
-    if reading.project is None:
-        listed = "\n".join(f"  {described(mistake)}" for mistake in reading.mistakes)
-        raise ProjectError(f"{reading.file} cannot be used:\n{listed}")
+    project = usable(reading, broken_references(reading) if asking else ())
     for mistake in [*reading.unknown, *(reading.notes if notes else ())]:
         sys.stderr.write(f"{reading.file}: {described(mistake)}\n")
-    return reading.project
+    return project
 
 
 def _print_tree(out: "Output", tree: dict[str, Any], depth: int = 0) -> None:

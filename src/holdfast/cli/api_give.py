@@ -234,7 +234,7 @@ def follow(
     from holdfast.sources.restapi.details import follow as following
 
     output = output_of(json=json, quiet=quiet, verbose=verbose)
-    project = project_at(projectpath)
+    project = project_at(projectpath, asking=not dry_run)
     if dry_run:
         output.document(following.plan(project, mode=mode))
         return
@@ -259,7 +259,7 @@ def getfiles(
     from holdfast.sources.restapi.details import getfiles as getting
 
     output = output_of(json=json, quiet=quiet, verbose=verbose)
-    project = project_at(projectpath)
+    project = project_at(projectpath, asking=True)
     with Meter(output) as meter, log_of(project, output.note if verbose else None) as log:
         report = getting.getfiles(project, progress=meter, log=log, say=meter.note)
     told = (

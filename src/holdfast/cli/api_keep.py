@@ -6,7 +6,6 @@ import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from holdfast import __version__
@@ -57,7 +56,9 @@ def _archive_is_kept() -> Iterator[None]:
     try:
         yield
     except HoldfastError as error:
-        error.advice = f"The archive is updated; only its snapshot is missing. {error.advice}"
+        advice = error.advice.removeprefix("Nothing was fetched. ")
+        advice = advice.removeprefix("Nothing was changed. ")
+        error.advice = f"The archive is updated; only its snapshot is missing. {advice}"
         raise
 
 
@@ -114,12 +115,6 @@ def repository_settings(project: "Project") -> Settings:
         address = str(project.folder / address)
     file = str(project.folder / storage.password_file) if storage.password_file else None
     return Settings(repo=address, password_file=file, password_command=storage.password_command)
-
-
-def project_of(place: str) -> Path | None:
-    """The folder of `api:FOLDER`, as `backup --source` takes it; None for other sources."""
-    kind, mark, folder = place.partition(":")
-    return Path(folder) if mark and kind == "api" else None
 
 
 def _newest(opened: "Repository", tag: str) -> "Snapshot | None":

@@ -32,12 +32,15 @@ def expect_many_records() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-def project_at(path: str | None) -> "Project":
-    """The project in a folder; without a name the one in this folder.
+def project_at(path: str | None, *, asking: bool = False) -> "Project":
+    """The project in a folder; without a name the one in this folder. `asking`: what it names
+    outside its file must be there.
 
     Raises:
         NoProjectError, ProjectError: there is none, or it cannot be used.
     """
-    from holdfast.sources.restapi.project.project import load_project
+    from holdfast.sources.restapi.project.project import read_project, usable
+    from holdfast.sources.restapi.project.references import broken_references
 
-    return load_project(Path(path) if path else Path.cwd())
+    reading = read_project(Path(path) if path else Path.cwd())
+    return usable(reading, broken_references(reading) if asking else ())

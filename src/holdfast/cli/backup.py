@@ -4,14 +4,14 @@ import getpass
 import os
 import socket
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from holdfast import __version__
-from holdfast.cli import options, repository
+from holdfast.cli import modules, options, repository
 from holdfast.cli import settings as settings_of
 from holdfast.cli.moments import parse_moment
 from holdfast.cli.output import Output
@@ -92,9 +92,12 @@ def backup(
     source: Annotated[
         str,
         typer.Option(
-            metavar="PLACE", help="Something else: api:FOLDER, a project of `holdfast api`."
+            metavar="MODULE:WHAT",
+            help="Something else: postgres:DATABASE, mysql:DATABASE, sqlite:FILE, block:DEVICE,"
+            " lvm:VOLUME, api:FOLDER.",
         ),
     ] = "",
+    parameters: modules.Parameters = None,
     stdin: Annotated[bool, typer.Option("--stdin", help="Back standard input up.")] = False,
     stdin_from_command: Annotated[
         bool,
@@ -134,10 +137,10 @@ def backup(
         bool, typer.Option("--force", "-f", help="Read everything again, whatever has changed.")
     ] = False,
     ignore_inode: Annotated[
-        bool, typer.Option("--ignore-inode", help="A new inode number is no change.")
+        bool, typer.Option("--ignore-inode", help="A new inode number is no new content.")
     ] = False,
     ignore_ctime: Annotated[
-        bool, typer.Option("--ignore-ctime", help="A new ctime is no change.")
+        bool, typer.Option("--ignore-ctime", help="A new ctime is no new content.")
     ] = False,
     with_atime: Annotated[bool, typer.Option("--with-atime", help="Keep access times.")] = False,
     allow_empty: Annotated[
@@ -170,12 +173,15 @@ def backup(
     output = Output(settings)
     watched = not output.quiet and (output.json or output.stderr.isatty()) and not no_scan
     with repository.opened(settings, output) as opened, ExitStack() as at_the_end:
+        if parameters and not source:
+            raise UsageError("--set is for --source", remedy="Nothing was done.")
         if source or stdin or stdin_from_command:
             lists = files_from or files_from_raw or files_from_verbatim
             if lists or (paths and not stdin_from_command) or bool(source) + stdin > 1:
                 raise UsageError("a stream or --source cannot be backed up together with files")
             if source:
-                reading = _other(source, at_the_end)
+                read = modules.source_of(source, parameters or (), opened.clock, _own(opened))
+                reading = _Reading(at_the_end.enter_context(read), (), None)
             else:
                 command = (paths or []) if stdin_from_command else None
                 reading = _stream(stdin_filename, command, opened)
@@ -325,8 +331,6 @@ def _filters(
         size = parse_size(larger_than) if larger_than else None
     except ValueError as error:
         raise UsageError(f"--exclude-larger-than: {error}") from error
-    own = [opened.store.address] if opened.store.properties.local else []
-    own += [str(opened.cache.parent)] if opened.cache else []
     return Filters(
         excludes=excludes,
         iexcludes=iexcludes,
@@ -334,8 +338,15 @@ def _filters(
         exclude_if_present=tuple(exclude_if_present),
         exclude_larger_than=size,
         one_file_system=one_file_system,
-        skip=tuple(map(os.fsencode, own)),
+        skip=_own(opened),
     )
+
+
+def _own(opened: "Repository") -> tuple[bytes, ...]:
+    """Where the repository and its cache are, which are not backed up into it."""
+    own = [opened.store.address] if opened.store.properties.local else []
+    own += [str(opened.cache.parent)] if opened.cache else []
+    return tuple(map(os.fsencode, own))
 
 
 def _named(
@@ -365,20 +376,6 @@ def _files(named: Sequence[bytes], filters: "Filters", *, count: bool) -> _Readi
 
         totals = Totals(source)
     return _Reading(source, filters.excludes, totals)
-
-
-def _other(place: str, at_the_end: ExitStack) -> _Reading:
-    """What an API project has collected."""
-    from holdfast.cli.api_keep import project_of
-
-    folder = project_of(place)
-    if folder is None:
-        raise UsageError(f"{place!r} is no source", remedy="Write api:FOLDER, or name the path.")
-    from holdfast.sources.restapi.giving.snapshot import ApiSource
-    from holdfast.sources.restapi.project.project import load_project
-
-    source = at_the_end.enter_context(closing(ApiSource(load_project(folder))))
-    return _Reading(source, (), None)
 
 
 def _stream(name: str, command: Sequence[str] | None, opened: "Repository") -> _Reading:

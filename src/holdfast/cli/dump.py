@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -10,7 +12,9 @@ import typer
 from holdfast.cli import options, repository
 from holdfast.cli import settings as settings_of
 from holdfast.cli.output import Output
+from holdfast.cli.progress import Meter
 from holdfast.core.errors import PartialError, RestoreError, UsageError
+from holdfast.core.progress import Silence
 
 ARCHIVES = ("tar", "zip")
 
@@ -47,11 +51,13 @@ def dump(
     chosen = options.Chosen.of(host, tag, path)
     left_out: list[bytes] = []
 
-    def note(path: bytes, message: str) -> None:
-        left_out.append(path)
-        output.warn(f"{output.shown(path)}: {message}")
+    with repository.opened(settings, output) as opened, _shown(output, target) as meter:
 
-    with repository.opened(settings, output) as opened:
+        def note(path: bytes, message: str) -> None:
+            left_out.append(path)
+            say = output.warn if meter is None else meter.note
+            say(f"{output.shown(path)}: {message}")
+
         snapshot, below = repository.choose_snapshot(opened, output, name, chosen)
         with repository.locked(opened, settings, output):
             top = resolve(opened, snapshot.tree, os.fsencode(below))
@@ -64,9 +70,11 @@ def dump(
                     "an archive would be written to the terminal",
                     remedy="Send it on with > or |, or name a file with --target.",
                 )
-            with _opened(target) as out:
-                write(opened, top.tree, wanted, out, archive=Archive(archive), on_problem=note)
-                out.flush()
+            with _told(target), _opened(target) as out:
+                write(
+                    opened, top.tree, wanted, out,
+                    archive=Archive(archive), on_problem=note, progress=meter or Silence(),
+                )  # fmt: skip
     if left_out:
         raise PartialError(
             f"{len(left_out)} entries are not in the archive",
@@ -74,12 +82,35 @@ def dump(
         )
 
 
+@contextmanager
+def _shown(output: Output, target: str) -> Iterator[Meter | None]:
+    """How far it is, on a terminal that is not full of the content itself."""
+    elsewhere = bool(target) or not output.to_terminal
+    if output.json or output.quiet or not elsewhere or not output.stderr.isatty():
+        yield None
+        return
+    with Meter(output) as meter:
+        yield meter
+
+
 def _opened(target: str) -> BinaryIO:
     """Standard output, or a new file; either is closed by the caller."""
-    sys.stdout.flush()
-    if not target:
-        return os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    try:
+    if target:
         return Path(target).open("wb")
+    sys.stdout.flush()
+    return os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+
+
+@contextmanager
+def _told(target: str) -> Iterator[None]:
+    """Says what the system refuses to write."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise RestoreError(f"{target} cannot be written: {error.strerror}") from error
+        raise RestoreError(
+            f"{target or 'standard output'} cannot be written: {error.strerror or error}",
+            remedy="What is there is cut short: do not use it. Make room or choose another place, "
+            "and run again.",
+        ) from error

@@ -156,7 +156,8 @@ def _rules(*, counts: dict[str, str], periods: dict[str, str], tags: Sequence[st
 
     try:
         numbers = {
-            name: UNLIMITED if text == "unlimited" else int(text) for name, text in counts.items()
+            name: UNLIMITED if text == "unlimited" else _whole(text)
+            for name, text in counts.items()
         }
         spans = {name: Period.parse(text) for name, text in periods.items() if text}
         lists = tuple(tuple(names) for names in parse_tag_lists(tags))
@@ -165,6 +166,13 @@ def _rules(*, counts: dict[str, str], periods: dict[str, str], tags: Sequence[st
         raise UsageError(
             f"a rule cannot be read: {error}", remedy="Nothing was forgotten."
         ) from error
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number; write for example 7, or unlimited") from None
 
 
 def _decide(

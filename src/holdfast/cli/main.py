@@ -6,37 +6,61 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from holdfast.core.errors import HoldfastError, InterruptedByUserError, OutputError, UsageError
+
+if TYPE_CHECKING:
+    from holdfast.cli.streams import Streams
 
 _COMPLETE = "_HOLDFAST_COMPLETE"
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> NoReturn:
     """Runs the command of this process and ends it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # until there are words for it
+    from holdfast.cli.streams import endure
+
+    streams = endure()
     if sys.argv[1:] == ["--version"]:
         from holdfast import __version__
 
         sys.stdout.write(f"holdfast {__version__}\n")
-        sys.exit(0)
+        sys.exit(_told_in_full(0, streams))
     from holdfast.cli import stopping
-    from holdfast.core.errors import InterruptedByUserError
 
-    code = InterruptedByUserError.exit_code
+    code = None
     try:
         stopping.listen()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
         code = run(sys.argv[1:])
-        stopping.end(code)
-    except KeyboardInterrupt:  # it came between two of these
+        stopping.end(_told_in_full(code, streams))
+    except KeyboardInterrupt:  # it came before the command began, or after it ended
+        if code is None:
+            stopping.report_interruption(json="--json" in sys.argv)
+            code = InterruptedByUserError.exit_code
         stopping.end(code)
     except BrokenPipeError:
         _die_of_broken_pipe()
+
+
+def _told_in_full(code: int, streams: "Streams") -> int:
+    """The exit code, once all that was printed has reached somebody."""
+    try:
+        streams.settle()
+    except OutputError as error:
+        from holdfast.cli.output import report_error
+
+        report_error(error, json="--json" in sys.argv)
+        return code or error.exit_code
+    return code
 
 
 def run(arguments: Sequence[str]) -> int:
     """Runs one command line; its exit code. Nothing is raised."""
     from holdfast.cli.output import report_error
     from holdfast.cli.stopping import report_interruption
-    from holdfast.core.errors import HoldfastError, InterruptedByUserError
     from holdfast.core.stopping import requested
 
     for stream in (sys.stdout, sys.stderr):
@@ -66,7 +90,6 @@ def _invoke(arguments: list[str]) -> int:
 
     from holdfast.cli.app import build
     from holdfast.cli.settings import Given
-    from holdfast.core.errors import UsageError
 
     command: Any = build()
     if _COMPLETE in os.environ:
@@ -108,8 +131,6 @@ def _unexpected(error: Exception) -> Any:
     """A mistake in this program, told like any other failure; HOLDFAST_DEBUG shows where it
     happened.
     """
-    from holdfast.core.errors import HoldfastError
-
     if os.environ.get("HOLDFAST_DEBUG"):
         import traceback
 

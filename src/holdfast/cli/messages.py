@@ -177,6 +177,15 @@ MESSAGES = (
     _message("restore", "error", "for each thing that could not be restored", _PROBLEM),
     _message(
         "restore",
+        "put_back",
+        "at the end, with --into",
+        """
+        snapshot_id text name of the snapshot
+        said text what the module has done
+        """,
+    ),
+    _message(
+        "restore",
         "summary",
         "at the end",
         """

@@ -15,7 +15,7 @@ _TARGET = """
     tags list tags
     deduplicate flag whether of equal backups only the newest stays
     keep object criteria (count, age or none), value, action, min_backups
-    source object what plans back up: paths and excludes, a command, or an api
+    source object what plans back up: paths and excludes, a command, an api, or a module
     created text when it was added, RFC 3339
     proven text? when a backup of it was last restored and compared
     backups integer how many it has

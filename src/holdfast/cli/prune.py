@@ -165,12 +165,13 @@ def tell(output: Output, report: "PruneReport", *, dry_run: bool) -> None:
 
 def _tell_in_words(output: Output, report: "PruneReport", *, dry_run: bool) -> None:
     counts = report.counts
-    dropped = counts.remove.bytes + counts.repack_drop.bytes + counts.orphan_bytes
+    whole = counts.remove.bytes + counts.orphan_bytes + counts.remnant_bytes
+    blobs = counts.remove.blobs + counts.repack_drop.blobs
     rows = [
         ("to repack", counts.repack.blobs, counts.repack.bytes),
         ("this removes", counts.repack_drop.blobs, counts.repack_drop.bytes),
-        ("to delete", counts.remove.blobs, counts.remove.bytes + counts.orphan_bytes),
-        ("total prune", counts.remove.blobs + counts.repack_drop.blobs, dropped),
+        ("to delete", counts.remove.blobs, whole),
+        ("total prune", blobs, counts.repack_drop.bytes + whole),
     ]
     for what, blobs, size in rows:
         output.said(f"{what + ':':16}{counted(blobs, 'blob'):>16} / {format_size(size)}")

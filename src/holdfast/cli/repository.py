@@ -188,10 +188,7 @@ def _acquire(
     from holdfast.repo.lock import acquire
     from holdfast.repo.room import acquire_on_full_disk
 
-    try:
-        wait = parse_duration(settings.retry_lock)
-    except ValueError as error:
-        raise UsageError(f"--retry-lock: {error}") from error
+    wait = parse_duration(settings.retry_lock)
     if exclusive:
         return acquire_on_full_disk(repository, wait=wait, on_wait=output.note)
     return acquire(

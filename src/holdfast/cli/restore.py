@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from holdfast.cli import options, repository
+from holdfast.cli import modules, options, repository
 from holdfast.cli import settings as settings_of
 from holdfast.cli.output import Output
 from holdfast.cli.progress import Meter, Stage
+from holdfast.cli.settings import Settings
 from holdfast.core.errors import PartialError, UsageError
 from holdfast.core.units import counted, format_duration, format_size
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _PATTERN = "PATTERN"
 _OVERWRITE = ("always", "if-changed", "if-newer", "never")
 _LISTED = 10
+_ALL = "Nothing was done. Leave the other options out; --set says what a module can leave out."
 
 
 def restore(
@@ -35,6 +37,15 @@ def restore(
     target: Annotated[
         str | None, typer.Option("--target", "-t", metavar="FOLDER", help="Where to restore to.")
     ] = None,
+    into: Annotated[
+        str,
+        typer.Option(
+            metavar="MODULE:WHAT",
+            help="Put a snapshot of --source back instead: postgres:NAME, mysql:NAME, sqlite:FILE,"
+            " block:DEVICE.",
+        ),
+    ] = "",
+    parameters: modules.Parameters = None,
     include: Annotated[
         list[str] | None,
         typer.Option("--include", "-i", metavar=_PATTERN, help="Only what matches."),
@@ -88,8 +99,15 @@ def restore(
     from holdfast.repo.restoring.restore import restore as give_back
     from holdfast.repo.restoring.restore_options import Overwrite, RestoreOptions
 
-    if not target:
-        raise UsageError("no folder to restore to was named", remedy="Name it with --target.")
+    if bool(target) == bool(into):
+        raise UsageError(
+            "no folder to restore to was named"
+            if not target
+            else "--target and --into exclude each other",
+            remedy="Name a folder with --target, or what a module puts back with --into.",
+        )
+    if parameters and not into:
+        raise UsageError("--set is for --into", remedy="Nothing was done.")
     if overwrite not in _OVERWRITE:
         raise UsageError(
             f"there is no --overwrite {overwrite!r}", remedy=f"Known are {', '.join(_OVERWRITE)}."
@@ -97,6 +115,13 @@ def restore(
     settings = settings_of.of(ctx)
     output = Output(settings)
     chosen = options.Chosen.of(host, tag, path)
+    if into:
+        if any((include, iinclude, include_file, iinclude_file, exclude, iexclude, exclude_file,
+                iexclude_file, delete, sparse, verify, dry_run)):  # fmt: skip
+            raise UsageError("--into puts back all of a snapshot, or nothing", remedy=_ALL)
+        _put_back(settings, output, name, chosen, into=into, parameters=parameters or ())
+        return
+    assert target
     wanted = RestoreOptions(
         selection=_selection(
             _patterns(include, include_file),
@@ -137,6 +162,28 @@ def restore(
             + (f" and {more} more" if more > 0 else ""),
             remedy="What was restored stays. Mend the cause and run the same command again.",
         )
+
+
+def _put_back(
+    settings: Settings,
+    output: Output,
+    name: str,
+    chosen: options.Chosen,
+    *,
+    into: str,
+    parameters: Sequence[str],
+) -> None:
+    with repository.opened(settings, output) as opened:
+        snapshot, below = repository.choose_snapshot(opened, output, name, chosen)
+        if below:
+            raise UsageError("--into puts back all of a snapshot, or nothing", remedy=_ALL)
+        output.note(f"putting {snapshot.short} of {snapshot.file.hostname} back into {into}")
+        with repository.locked(opened, settings, output):
+            done = modules.put_back(into, parameters, opened, snapshot)
+    if output.json:
+        output.message("put_back", snapshot_id=snapshot.id, said=done)
+    else:
+        output.said(done)
 
 
 def _patterns(

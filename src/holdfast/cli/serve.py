@@ -1,10 +1,12 @@
 """`holdfast serve`, and its halves `web` and `worker`."""
 
 import fcntl
+import json
 import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +19,13 @@ from holdfast.cli.data import ConfigFile, Data
 from holdfast.cli.output import Output
 from holdfast.cli.own_agent import OWN_AGENT, own_name
 from holdfast.cli.supervising import Supervisor, end_with_parent
-from holdfast.core.errors import CatalogError, DataFolderBusyError, StateFolderBusyError
+from holdfast.core.errors import (
+    AddressInUseError,
+    CatalogError,
+    ConfigurationError,
+    DataFolderBusyError,
+    StateFolderBusyError,
+)
 
 Listen = Annotated[
     str,
@@ -39,6 +47,9 @@ Tls = Annotated[
     ),
 ]
 
+_ENDING = 40.0
+"""Seconds that the processes of a `serve` that was killed may need to finish."""
+
 
 def serve(
     ctx: typer.Context,
@@ -56,9 +67,12 @@ def serve(
     """
     output = Output(settings_of.of(ctx))
     from holdfast.service.generation import RESTART
-    from holdfast.service.opening import open_ground
+    from holdfast.service.opening import configuration_of, open_ground
 
+    configured = configuration_of(data, config).listen
+    places = [listen or configured.main, restbackup_listen or configured.restbackup]
     with _alone(data):
+        _wait_until_free(data, places)
         try:
             open_ground(data, config).catalog.close()  # made or migrated once, before both start
         except CatalogError as error:
@@ -76,7 +90,7 @@ def serve(
         if _admitted(data, config, output):
             children["agent"] = ["agent", "own", "--data", str(data)]
         supervisor = Supervisor(children, restart_code=RESTART)
-        output.note(f"serving {data}; Ctrl-C ends it")
+        output.note(f"serving {data} on {places[0]}, and RestBackup on {places[1]}; Ctrl-C ends it")
         supervisor.run()
 
 
@@ -118,6 +132,37 @@ def worker(
     raise typer.Exit(run_worker(data, config, name or socket.gethostname(), stop))
 
 
+def _wait_until_free(data: Path, places: Sequence[str]) -> None:
+    """Where another process listens there, that is told at once; but one that was left by a
+    `serve` of this folder finishes what is under way, and is waited for.
+
+    Raises:
+        AddressInUseError, ConfigurationError
+    """
+    from holdfast.web.addresses import address, check_free
+
+    deadline = time.monotonic() + _ENDING
+    while True:
+        try:
+            for place in places:
+                check_free(address(place))
+        except AddressInUseError:
+            if not _is_ending(data) or time.monotonic() > deadline:
+                raise
+        else:
+            return
+        time.sleep(0.2)
+
+
+def _is_ending(data: Path) -> bool:
+    """Whether the web process that last served this folder still lives."""
+    try:
+        os.kill(json.loads((data / "run" / "listeners.json").read_bytes())["pid"], 0)
+    except (OSError, ValueError, KeyError):
+        return False
+    return True
+
+
 def _admitted(data: Path, config: Path | None, output: Output) -> bool:
     """Whether this machine's own agent is to run: it is authorised here, as whoever can open the
     data folder may do so anyway.
@@ -153,9 +198,16 @@ def _alone(data: Path) -> Iterator[None]:
 
     Raises:
         DataFolderBusyError
+        ConfigurationError: the folder cannot be made.
     """
     run = data / "run"
-    run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the data folder {data} cannot be used: {error.strerror}",
+            remedy="Nothing was started. Name a folder in which you may write.",
+        ) from error
     descriptor = os.open(run / "serve.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:

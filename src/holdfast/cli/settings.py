@@ -7,6 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from holdfast.core.errors import UsageError
+from holdfast.core.units import parse_duration
+
 PANEL = "Options of every command"
 
 
@@ -103,10 +106,12 @@ class Settings:
         ),
     ] = None
     limit_upload: Annotated[
-        int, typer.Option(metavar="RATE", help="Most KiB to upload in a second; 0: no limit.")
+        int,
+        typer.Option(metavar="RATE", min=0, help="Most KiB to upload in a second; 0: no limit."),
     ] = 0
     limit_download: Annotated[
-        int, typer.Option(metavar="RATE", help="Most KiB to download in a second; 0: no limit.")
+        int,
+        typer.Option(metavar="RATE", min=0, help="Most KiB to download in a second; 0: no limit."),
     ] = 0
     cacert: Annotated[
         str | None,
@@ -151,7 +156,16 @@ class Given:
 
 
 def of(ctx: typer.Context) -> Settings:
-    """The global options of this command line."""
+    """The global options of this command line.
+
+    Raises:
+        UsageError: one of them says nothing, whether or not the verb needs it.
+    """
     given = ctx.find_root().obj
     assert isinstance(given, Given)
-    return Settings(**given.values)
+    settings = Settings(**given.values)
+    try:
+        parse_duration(settings.retry_lock)
+    except ValueError as error:
+        raise UsageError(f"--retry-lock: {error}") from error
+    return settings

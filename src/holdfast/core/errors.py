@@ -41,6 +41,16 @@ class PartialError(HoldfastError):
     remedy = "What was read is safe. Look at the listed files and run again."
 
 
+class OutputError(HoldfastError):
+    """Standard output is full, broken or closed."""
+
+    code = "output-failed"
+    remedy = (
+        "The work itself was done, as far as no other error is told; part of what it printed is "
+        "lost. Give standard output a place with room."
+    )
+
+
 class InterruptedByUserError(HoldfastError):
     code = "interrupted"
     exit_code = 130
@@ -367,6 +377,12 @@ class AnswerError(FetchError):
     code = "bad-answer"
 
 
+class AddressError(FetchError):
+    """What an answer or a record names as an address is none."""
+
+    code = "bad-address"
+
+
 class AuthError(FetchError):
     code = "auth-failed"
     remedy = (
@@ -526,6 +542,13 @@ class ConfigurationError(HoldfastError):
     code = "configuration"
     http_status = 500
     remedy = "Nothing was started. Mend the configuration file."
+
+
+class AddressInUseError(ConfigurationError):
+    """Another process listens there."""
+
+    code = "address-in-use"
+    remedy = "Nothing was started. Stop what listens there, or listen elsewhere."
 
 
 class DeposedError(HoldfastError):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import BinaryIO
 
     from holdfast.core.entries import Entry
 
@@ -127,5 +128,20 @@ class Source(Protocol):
 
         Raises:
             OSError: they cannot be read.
+        """
+        ...
+
+
+class Kept(Protocol):
+    """What was kept of one root, for putting it back where it came from. Names are paths below that
+    root.
+    """
+
+    def open(self, name: str) -> BinaryIO:
+        """The content of a file.
+
+        Raises:
+            PathNotFoundError: nothing of that name was kept.
+            UnreadableError: from the file, where something of it is in no place whole.
         """
         ...

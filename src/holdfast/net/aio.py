@@ -12,13 +12,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
 import aiohttp
 from yarl import URL
 
 from holdfast.core.errors import (
+    AddressError,
     EgressDeniedError,
     FetchError,
     NetworkError,
@@ -27,6 +28,7 @@ from holdfast.core.errors import (
     UnreachableError,
 )
 from holdfast.core.secret import without_password
+from holdfast.net.addresses import led_to, not_an_address
 from holdfast.net.egress import OWN_MACHINE, Egress, reachable
 
 if TYPE_CHECKING:
@@ -212,7 +214,7 @@ class AsyncClient:
                 answer.release()
 
     def _redirected(self, call: Call, status: int, location: str, seen: list[str]) -> Call:
-        target = urljoin(call.url, location)
+        target = led_to(call.url, location)
         if target in seen and call.method == "GET":
             raise FetchError(
                 f"{shown(call.url)} redirects in a circle", status=status,
@@ -332,7 +334,7 @@ def explained(error: Exception, url: str) -> FetchError:
             f"no secure connection to {place}: {error}", remedy="Check https and the port."
         )
     if isinstance(error, (aiohttp.InvalidURL, ValueError)):
-        return FetchError(f"{place} is not an address that can be asked")
+        return AddressError(f"{place} is not an address that can be asked")
     if isinstance(error, TimeoutError):
         return UnreachableError(f"{place} did not answer in time")
     if isinstance(error, aiohttp.ClientPayloadError):
@@ -375,11 +377,15 @@ def shown(url: str) -> str:
 
 
 def encoded(url: str, query: Iterable[tuple[str, str]] = ()) -> str:
-    """The address with everything percent-encoded that must be, and a query added to its own."""
+    """The address with everything percent-encoded that must be, and a query added to its own.
+
+    Raises:
+        AddressError: it is none.
+    """
     try:
         built = URL(url)
     except ValueError:
-        raise ProjectError(f"{without_password(url)!r} is not an address") from None
+        raise not_an_address(url) from None
     pairs = list(query)
     return str(built.extend_query(pairs) if pairs else built)
 

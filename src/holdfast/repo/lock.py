@@ -102,7 +102,7 @@ class SeenLock:
 
     def describe(self) -> str:
         if self.file is None:
-            return f"an unreadable lock {self.id[:SHORT_ID]}"
+            return f"locked by nobody knows whom: lock {self.id[:SHORT_ID]} cannot be read"
         kind = "exclusively " if self.file.exclusive else ""
         holder = f"process {self.file.pid} on {self.file.hostname} ({self.file.username})"
         return f"locked {kind}by {holder}"

@@ -21,7 +21,7 @@ from holdfast.core.errors import WorkerDiedError
 from holdfast.store.directory import drop_unfinished
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import FrameType
 
 Message = tuple[Any, ...]
@@ -194,21 +194,32 @@ def ready(workers: Sequence[Worker], timeout: float | None) -> list[Worker]:
     return [by_connection[c] for c in wait(list(by_connection), timeout)]  # type: ignore[index]  # only ours are given
 
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
 
-def keep_freed_memory() -> None:
+def keep_freed_memory(most: int = 64 << 20) -> None:
     """Tells glibc not to give megabyte buffers back to the kernel each time: the page faults cost
-    more than hashing.
+    more than hashing. `most`: bytes that each of its heaps keeps.
     """
+    _mallopt({_M_MMAP_THRESHOLD: 32 << 20, _M_TRIM_THRESHOLD: most})
+
+
+def share_heaps() -> None:
+    """Tells glibc not to give threads heaps of their own: for servers, whose many threads would
+    each keep what they once needed. To be called before they start.
+    """
+    _mallopt({_M_ARENA_MAX: 2})
+
+
+def _mallopt(options: Mapping[int, int]) -> None:
     import ctypes
 
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return  # another C library; only slower
-    mallopt(_M_MMAP_THRESHOLD, 32 << 20)
-    mallopt(_M_TRIM_THRESHOLD, 64 << 20)
+    for option, value in options.items():
+        mallopt(option, value)
 
 
 def give_freed_memory_back() -> None:

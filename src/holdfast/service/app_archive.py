@@ -16,6 +16,7 @@ import time
 import zipfile
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import dropwhile
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -42,6 +43,7 @@ _RATIO: Final = 100
 _ENTRIES: Final = 1_000_000
 _LARGEST_STATE: Final = 256 << 20
 _SMALL: Final = 64 << 10
+_LONGEST_LINK: Final = 4096
 
 
 # --- writing --------------------------------------------------------------------------------------
@@ -82,8 +84,14 @@ def _write_folder(
     prefix: str,
     watch: Callable[[int], None],
 ) -> None:
-    for path in _files(folder):
+    for path in _entries(folder):
         name = prefix + path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            archive.writestr(_member(name, time.time(), 0o777, stat.S_IFLNK), str(path.readlink()))
+            continue
+        if path.is_dir():
+            archive.writestr(_member(f"{name}/", time.time(), 0o755, stat.S_IFDIR), b"")
+            continue
         try:
             source = path.open("rb")
         except FileNotFoundError:
@@ -98,23 +106,29 @@ def _write_folder(
             _write_stream(archive, source, _member(name, facts.st_mtime, facts.st_mode), watch)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """Regular files, in an order that stays the same; links are not followed."""
+def _entries(folder: Path) -> Iterator[Path]:
+    """Regular files, links, which are not followed, and empty folders, in an order that stays the
+    same.
+    """
     for here, below, names in os.walk(folder):
         if Path(here) == folder:
             below[:] = [name for name in below if name not in _LEFT_OUT]
+        elif not below and not names:
+            yield Path(here)
         below.sort()
+        yield from (path for name in below if (path := Path(here, name)).is_symlink())
         there = set(names)
         for name in sorted(names):
             path = Path(here, name)
             belongs = any(name.endswith(end) and name.removesuffix(end) in there for end in _BESIDE)
-            if stat.S_ISREG(path.lstat().st_mode) and not belongs:
+            mode = path.lstat().st_mode
+            if (stat.S_ISREG(mode) or stat.S_ISLNK(mode)) and not belongs:
                 yield path
 
 
-def _member(name: str, mtime: float, mode: int) -> zipfile.ZipInfo:
+def _member(name: str, mtime: float, mode: int, kind: int = stat.S_IFREG) -> zipfile.ZipInfo:
     member = zipfile.ZipInfo(name, time.gmtime(max(mtime, 315_532_800))[:6])  # zips begin in 1980
-    member.external_attr = (stat.S_IFREG | stat.S_IMODE(mode)) << 16
+    member.external_attr = (kind | stat.S_IMODE(mode)) << 16
     return member
 
 
@@ -303,8 +317,10 @@ def extract(
                 mode=stat.S_IMODE(swap.live.stat().st_mode) if swap.live.is_dir() else 0o700
             )
         with _opened(content) as archive:
+            links: list[tuple[Swap, str, str]] = []
             for member in archive.infolist():
-                _extract(archive, member, prefixes, watch)
+                _extract(archive, member, prefixes, links, watch)
+            _make_links(links)
     except BaseException:
         for swap in swaps:
             shutil.rmtree(swap.new, ignore_errors=True)
@@ -334,31 +350,67 @@ def _extract(
     archive: zipfile.ZipFile,
     member: zipfile.ZipInfo,
     prefixes: dict[str, Swap],
+    links: list[tuple[Swap, str, str]],
     watch: Callable[[int], None],
 ) -> None:
     name = member.filename
     prefix = "" if "" in prefixes else name.partition("/")[0] + "/"
     if name.startswith(_OWN) or prefix not in prefixes:
         return
-    path = prefixes[prefix].new / name.removeprefix(prefix)
+    swap, below = prefixes[prefix], name.removeprefix(prefix)
     mode = member.external_attr >> 16
-    if member.is_dir():
-        path.mkdir(parents=True, exist_ok=True)
-        return
-    if mode and not stat.S_ISREG(mode) and stat.S_IFMT(mode):
-        return  # links and devices are no data of an application
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with archive.open(member) as source, path.open("xb") as into:
-            while piece := source.read(_PIECE):
-                into.write(piece)
-                watch(len(piece))
-            into.flush()
-            os.fsync(into.fileno())
+        if member.is_dir():
+            (swap.new / below).mkdir(parents=True, exist_ok=True)
+        elif stat.S_ISLNK(mode):
+            if member.file_size <= _LONGEST_LINK:
+                links.append((swap, below, os.fsdecode(archive.read(member))))
+        elif stat.S_ISREG(mode) or not stat.S_IFMT(mode):  # devices are no data of an application
+            _extract_file(archive, member, swap.new / below, watch)
     except zipfile.BadZipFile as error:
         raise DamagedError(f"{name!r} in the archive is damaged: {error}") from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InvalidError(f"the archive has {name!r} twice, or as a file and a folder") from error
+
+
+def _extract_file(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, watch: Callable[[int], None]
+) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with archive.open(member) as source, path.open("xb") as into:
+        while piece := source.read(_PIECE):
+            into.write(piece)
+            watch(len(piece))
+        into.flush()
+        os.fsync(into.fileno())
+    mode = member.external_attr >> 16
     if mode:
         path.chmod(stat.S_IMODE(mode) & 0o777)
+
+
+def _make_links(links: list[tuple[Swap, str, str]]) -> None:
+    """Last, so that nothing is written through one. One that leads out of its folder comes back
+    only where it is there already: a foreign archive must not open other places to an application.
+    """
+    for swap, name, _ in links:
+        (swap.new / name).parent.mkdir(parents=True, exist_ok=True)
+    for swap, name, to in links:
+        live = swap.live / name
+        if _stays_inside(name, to) or (live.is_symlink() and live.readlink() == Path(to)):
+            try:
+                (swap.new / name).symlink_to(to)
+            except FileExistsError as error:
+                raise InvalidError(f"the archive has {name!r} twice") from error
+
+
+def _stays_inside(name: str, to: str) -> bool:
+    """Going up only at the beginning, and not further than the folder's top: what a link leads
+    through may be another one.
+    """
+    parts = to.split("/")
+    down = list(dropwhile(lambda part: part in {"..", "."}, parts))
+    ups = parts[: len(parts) - len(down)].count("..")
+    return bool(to) and not to.startswith("/") and ".." not in down and ups <= name.count("/")
 
 
 def swap_in(swaps: list[Swap]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.core.access import Verb
@@ -25,6 +26,10 @@ SETTING: Final = "application.backups"
 PLAN: Final = "__pbAutoBackup__"
 """The name by which PocketBase's clients know the schedule."""
 _S3_NEEDED: Final = ("bucket", "region", "endpoint", "accessKey", "secret")
+_MOST: Final = 2**31 - 1
+_LONGEST_CRON: Final = 1000
+_LONGEST_NAME: Final = 60
+_BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _DEFAULT: Final[Json] = {
     "cron": "",
     "cronMaxKeep": 3,
@@ -56,7 +61,7 @@ class AppSchedule:
         return found
 
     def change(self, who: Principal, patch: Json) -> Json:
-        """Merges a part into what is set.
+        """Merges a part into what is set. Nothing is changed where a bucket cannot be used.
 
         Raises:
             InvalidError: with every field that is wrong.
@@ -64,10 +69,13 @@ class AppSchedule:
         before = self.get(who)
         after = _merged(before, patch)
         _check(after)
+        in_s3 = after["s3"]["enabled"] or before["s3"]["enabled"]
+        moves = in_s3 and (after["s3"] != before["s3"] or bool(patch.get("s3")))
+        pool = self._bucket(who, after["s3"]) if moves and after["s3"]["enabled"] else ""
         self._settings.set(who, SETTING, after, secrets={"s3.secret"})
         self._plan(who, after["cron"])
-        if after["s3"]["enabled"] and (after["s3"] != before["s3"] or patch.get("s3")):
-            self._keep_in_s3(who)
+        if moves:
+            self._application.keep_in(who, pool)
         return self.get(who)
 
     def run_now(self, who: Principal) -> None:
@@ -99,16 +107,28 @@ class AppSchedule:
         if (plan.cron, plan.enabled) != (cron, bool(cron)):
             self._plans.change(who, plan, cron=cron or plan.cron, enabled=bool(cron))
 
-    def _keep_in_s3(self, who: Principal) -> None:
-        s3 = self._settings.opened(SETTING)["s3"]
-        name = f"application-{s3['bucket']}"
+    def _bucket(self, who: Principal, s3: Json) -> str:
+        """The pool in that bucket, which is added where there is none.
+
+        Raises:
+            InvalidError: backups cannot be kept there.
+        """
+        if s3["secret"] == MASK:
+            s3 = s3 | {"secret": self._settings.opened(SETTING)["s3"]["secret"]}
         address, credentials = _address(s3), _credentials(s3)
-        self._pools.try_out(address, credentials)
         try:
-            self._pools.named(name)
-        except RecordNotFoundError:
-            self._pools.add(who, name, [address], credentials=credentials)
-        self._application.keep_in(who, name)
+            self._pools.try_out(address, credentials)
+        except HoldfastError as error:
+            raise InvalidError(
+                f"backups cannot be kept there: {error.message}",
+                fields={"backups.s3.endpoint": ("validation_invalid_s3", error.message)},
+            ) from error
+        found = self._pools.at(address)
+        if found is None:
+            name = self._pools.free_name(f"application-{s3['bucket']}"[:_LONGEST_NAME])
+            return self._pools.add(who, name, [address], credentials=credentials).name
+        self._pools.change_credentials(who, found, credentials)
+        return found.name
 
 
 def _check(wanted: Json) -> None:
@@ -117,7 +137,7 @@ def _check(wanted: Json) -> None:
     cron, keep, s3 = wanted.get("cron"), wanted.get("cronMaxKeep"), wanted.get("s3")
     if not isinstance(cron, str) or (cron and not _is_cron(cron)):
         wrong["backups.cron"] = ("validation_invalid_cron", "Invalid cron expression.")
-    if not isinstance(keep, int) or isinstance(keep, bool):
+    if not isinstance(keep, int) or isinstance(keep, bool) or abs(keep) > _MOST:
         wrong["backups.cronMaxKeep"] = ("validation_invalid_number", "Must be a number.")
     elif keep == 0 and cron:
         wrong["backups.cronMaxKeep"] = ("validation_required", "Cannot be blank.")
@@ -127,15 +147,31 @@ def _check(wanted: Json) -> None:
         )  # fmt: skip
     if not isinstance(s3, dict):
         wrong["backups.s3"] = ("validation_invalid", "Must be an object.")
-    elif s3.get("enabled"):
-        for name in _S3_NEEDED:
-            if not s3.get(name):
-                wrong[f"backups.s3.{name}"] = ("validation_required", "Cannot be blank.")
+    else:
+        wrong |= _wrong_in_s3(s3)
     if wrong:
         raise InvalidError("the settings cannot be as they are", fields=wrong)
 
 
+def _wrong_in_s3(s3: Json) -> dict[str, tuple[str, str]]:
+    wrong: dict[str, tuple[str, str]] = {}
+    for name in ("enabled", "forcePathStyle"):
+        if not isinstance(s3[name], bool):
+            wrong[f"backups.s3.{name}"] = ("validation_invalid", "Must be true or false.")
+    for name in _S3_NEEDED:
+        if not isinstance(s3[name], str):
+            wrong[f"backups.s3.{name}"] = ("validation_invalid", "Must be text.")
+        elif s3["enabled"] and not s3[name]:
+            wrong[f"backups.s3.{name}"] = ("validation_required", "Cannot be blank.")
+    bucket = s3["bucket"]
+    if s3["enabled"] and bucket and isinstance(bucket, str) and not _BUCKET.fullmatch(bucket):
+        wrong["backups.s3.bucket"] = ("validation_match_invalid", "Must be in a valid format.")
+    return wrong
+
+
 def _is_cron(text: str) -> bool:
+    if len(text) > _LONGEST_CRON:
+        return False
     try:
         return next_due(Plan(uid="", name="", kind=BACKUP, cron=text), 0) is not None
     except HoldfastError:

@@ -18,13 +18,14 @@ from holdfast.core.access import SERVER, Verb
 from holdfast.core.errors import HeldError, RecordNotFoundError, StateError
 from holdfast.core.records import BackupState, Face, Shape, Target, TaskState
 from holdfast.service import app_archive, turns
+from holdfast.service.generation import current
 from holdfast.service.ground import new_uid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from holdfast.core.access import Principal
-    from holdfast.core.records import Backup, Task
+    from holdfast.core.records import Backup, Pool, Task
     from holdfast.service.backups import Arriving, Backups
     from holdfast.service.ground import Ground
     from holdfast.service.keeping.contract import Outgoing
@@ -53,6 +54,7 @@ class Application:
         self._backups = backups
         self._tasks = tasks
         self._creating: set[str] = set()
+        self._began = current(ground.catalog)
 
     # --- looking ----------------------------------------------------------------------------------
 
@@ -85,6 +87,11 @@ class Application:
         if turns.is_taken(self._ground.catalog, _TURN):
             return True
         return self._restoring() is not None
+
+    @property
+    def starts_anew(self) -> bool:
+        """Something was restored, and this process still has to go."""
+        return current(self._ground.catalog) != self._began
 
     # --- making -----------------------------------------------------------------------------------
 
@@ -214,13 +221,12 @@ class Application:
             found = tx.targets.find(face=Face.APPLICATION)
         if found is not None:
             return found
-        settings = self._ground.configuration.application
-        pool = self._pools.named(settings.pool) if settings.pool else self._pools.default()
+        pool = self._configured_pool()
         with self._ground.catalog.write() as tx:
             return tx.targets.find(face=Face.APPLICATION) or tx.targets.add(
                 Target(
                     uid=new_uid(),
-                    name=settings.name,
+                    name=self._ground.configuration.application.name,
                     face=Face.APPLICATION,
                     shape=Shape.SINGLE,
                     pool_id=pool.id,
@@ -228,10 +234,17 @@ class Application:
                 )
             )
 
+    def _configured_pool(self) -> Pool:
+        name = self._ground.configuration.application.pool
+        return self._pools.named(name) if name else self._pools.default()
+
     def keep_in(self, who: Principal, pool: str) -> None:
-        """From now on new ones go into that pool; those that are there stay where they are."""
-        target, chosen = self._target(), self._pools.named(pool)
+        """From now on new ones go into that pool, or where none is named into the configured one;
+        those that are there stay where they are.
+        """
+        target = self._target()
+        chosen = self._pools.named(pool) if pool else self._configured_pool()
         with self._ground.act(
-            who, Verb.SETTING_CHANGE, "application backups", detail={"pool": pool}
+            who, Verb.SETTING_CHANGE, "application backups", detail={"pool": chosen.name}
         ) as tx:
             tx.targets.change(target.id, pool_id=chosen.id)

@@ -240,13 +240,13 @@ class Backups:
         refused: dict[str, HoldfastError] = {}
         with self._ground.catalog.write() as tx:
             known = _known_targets(tx, {order.target.id for order, _ in group})
-            taken: set[tuple[int, str]] = set()
+            taken = _taken(tx, [order for order, _ in group if order.facts.get(_EXCLUSIVE)])
             rows = []
             for order, kept in group:
                 key = (order.target.id, order.name)
                 if order.target.id not in known:
                     refused[order.uid] = StateError("its target was deleted meanwhile")
-                elif order.facts.get(_EXCLUSIVE) and (key in taken or _is_taken(tx, *key)):
+                elif order.facts.get(_EXCLUSIVE) and key in taken:
                     refused[order.uid] = RecordExistsError(
                         f"there is a backup {order.name!r} already"
                     )
@@ -553,6 +553,8 @@ class Backups:
         with self._ground.catalog.read() as tx:
             found = tx.backups.find(uid=order.uid)
         assert found is not None
+        if found.state is BackupState.RECYCLED:
+            self._pools.keeper(found).move(found, recycled=True)
         return found if keep_first else self.end_move(found)
 
     def end_move(self, backup: Backup) -> Backup:
@@ -604,8 +606,8 @@ class Backups:
     def deduplicate(self, who: Principal, target: Target) -> Sequence[Backup]:
         """Deletes kept backups of which a newer one has the same content; what went.
 
-        The newer one must be there and not known to be damaged; what lies in the recycle bin is no
-        copy to rely on, and none to be deleted.
+        The newer one must be whole; what lies in the recycle bin is no copy to rely on, and none to
+        be deleted.
         """
         copies: dict[str, list[Backup]] = defaultdict(list)
         for each in self.list(who, target, states=[BackupState.KEPT]):
@@ -613,16 +615,24 @@ class Backups:
                 copies[each.sha256].append(each)
         going: list[Backup] = []
         for same in copies.values():
-            while len(same) > 1 and not self._begins(same[0], target):
+            while len(same) > 1 and not self._is_whole(same[0], same[1:], target):
                 del same[0]
             going += same[1:]
         held = self.delete_all(who, going)
         return [each for each in going if each not in held]
 
-    def _begins(self, backup: Backup, target: Target) -> bool:
-        """Whether it can be read, as far as a first look shows."""
+    def _is_whole(self, backup: Backup, others: Sequence[Backup], target: Target) -> bool:
+        """Whether the others may go because of it. In one repository equal content is the same
+        blobs, so that a first look is enough; elsewhere the others may be the only good copies, and
+        every byte is read.
+        """
         keeper = self._pools.keeper(backup)
+        shared = {each.repository_id for each in (backup, *others)}
         try:
+            if len(shared) > 1 or None in shared:
+                verified = keeper.verify(backup, lambda _: None)
+                self.note_verified(backup, verified)
+                return verified.good
             if target.shape is Shape.SINGLE:
                 next(iter(keeper.open(backup).pieces()), b"")
             else:
@@ -745,6 +755,18 @@ def _is_taken(tx: Transaction, target_id: int, name: str) -> bool:
         )
         > 0
     )
+
+
+def _taken(tx: Transaction, orders: Sequence[Order]) -> set[tuple[int, str]]:
+    """Which of their targets have a visible backup of which of their names: in one look."""
+    if not orders:
+        return set()
+    query = select(_ROW.target_id, _ROW.name).where(
+        _ROW.target_id.in_({order.target.id for order in orders}),
+        _ROW.name.in_({order.name for order in orders}),
+        _ROW.state.in_([str(state) for state in VISIBLE]),
+    )
+    return {(target_id, name) for target_id, name in tx.connection.execute(query)}
 
 
 def _known_targets(tx: Transaction, ids: set[int]) -> set[int]:

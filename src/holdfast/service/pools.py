@@ -10,6 +10,7 @@ import os
 import re
 import threading
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +29,7 @@ from holdfast.core.progress import Silence
 from holdfast.core.records import Backup, BackupState, Custody, Pool, PoolKind, RepositoryRecord
 from holdfast.repo.format.tree import blob_id
 from holdfast.repo.saving.intake import IntakePlan
+from holdfast.service.generation import bump
 from holdfast.service.ground import new_uid
 from holdfast.service.keeping.in_custody import CustodyKeeper
 from holdfast.service.keeping.in_folder import FolderKeeper, pool_in
@@ -38,6 +40,7 @@ from holdfast.service.pooling.places import (
     CREDENTIALS,
     LocationState,
     checked,
+    credentials_of,
     is_local,
     room_of,
     seal_credentials,
@@ -258,6 +261,32 @@ class Pools:
         """Raises RecordNotFoundError."""
         return self._named(SERVER, Verb.POOL_LIST, name)
 
+    def at(self, address: str) -> Pool | None:
+        """The pool that has this location."""
+        with self.ground.catalog.read() as tx:
+            return next((each for each in tx.pools.all() if address in each.locations), None)
+
+    def free_name(self, name: str) -> str:
+        """The name, or where it is taken the next one like it."""
+        with self.ground.catalog.read() as tx:
+            taken = {each.name for each in tx.pools.all()}
+        others = (f"{name}-{number}" for number in count(2))
+        return next(each for each in chain([name], others) if each not in taken)
+
+    def change_credentials(
+        self, who: Principal, pool: Pool, credentials: Mapping[str, str]
+    ) -> None:
+        """Every process starts anew, as they hold connections with the old ones."""
+        if credentials_of(self.ground, pool) == credentials:
+            return
+        sealed = seal_credentials(self.ground, pool.name, credentials)
+        with self.ground.act(
+            who, Verb.POOL_CHANGE, f"pool {pool.name}", detail={"changed": ["credentials"]}
+        ) as tx:
+            now = tx.pools.get(pool.id).options
+            tx.pools.change(pool.id, options=now | {CREDENTIALS: sealed})
+            bump(tx)
+
     def try_out(self, address: str, credentials: Mapping[str, str]) -> None:
         """Writes, reads and removes small objects at an address that is no pool yet.
 
@@ -284,14 +313,22 @@ class Pools:
         Raises:
             StateError: there is none.
         """
-        with self.ground.catalog.read() as tx:
-            found = tx.pools.all(kind=PoolKind.REPOSITORY, limit=1)
-        if not found:
+        found = self._first_repository_pool()
+        if found is None:
             raise StateError(
                 "there is no pool yet",
                 remedy="Nothing was changed. Make one with `holdfast pool add NAME DIRECTORY`.",
             )
-        return found[0]
+        return found
+
+    def default_or(self, pool_id: int) -> int:
+        """The number of the first repository pool, or that one where there is none."""
+        found = self._first_repository_pool()
+        return found.id if found else pool_id
+
+    def _first_repository_pool(self) -> Pool | None:
+        with self.ground.catalog.read() as tx:
+            return next(iter(tx.pools.all(kind=PoolKind.REPOSITORY, limit=1)), None)
 
     def room(self, pool: Pool) -> int | None:
         """Bytes free in the roomiest of its places; None where none of them tells."""

@@ -132,7 +132,7 @@ class Remote:
         agent = self._authorised(who, back.agent)
         if not agent.central_restore:
             raise StateError(f"{agent.name} takes no restores from here")
-        if not back.destination.startswith("/"):
+        if not back.put_back and not back.destination.startswith("/"):
             text = f"{back.destination!r} is no absolute folder to restore into"
             raise InvalidError(text, fields={"destination": ("relative", text)})
         with self._ground.catalog.read() as tx:

@@ -1,9 +1,9 @@
 """Uploads in several requests, one file each, which end as one backup.
 
 What has arrived survives a restart of the server: each file is kept as a part, a backup out of
-sight, in the first repository pool, until all are there. That the part is recorded is what counts a
-file as uploaded. Where the target is in that pool, too, putting them together writes nothing a
-second time.
+sight, in the first repository pool until all are there; in the target's own where there is no such
+pool. That the part is recorded is what counts a file as uploaded. Where the target is in that
+repository pool, too, putting them together writes nothing a second time.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from sqlalchemy import select
 
 from holdfast.catalog import tables
 from holdfast.core.access import SERVER, Verb
-from holdfast.core.errors import InvalidError, RecordExistsError, StateError
+from holdfast.core.errors import InvalidError, NameRefusedError, RecordExistsError, StateError
 from holdfast.core.records import BackupState, Face, Shape, Target, Upload
+from holdfast.repo.saving.intake_tree import check_path
 from holdfast.service.backups import PART
 from holdfast.service.ground import new_uid
 
@@ -46,8 +47,6 @@ _OF = "upload"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MOST = 1_000_000
 """Files of one upload."""
-_LONGEST = 255
-"""Bytes of a file's or a folder's name."""
 _MINUTE = 60 * 1_000_000_000
 _REMEMBERED = 8
 """Uploads whose lists of files are held in memory."""
@@ -88,7 +87,7 @@ class Uploads:
         self._backups = backups
         self._guard = threading.Lock()
         self._paths: OrderedDict[str, frozenset[str]] = OrderedDict()
-        self._finishing: set[int] = set()
+        self._finishing: set[str] = set()
 
     def begin(
         self, who: Principal, target: Target, files: Sequence[tuple[str, str]], *, manual: bool
@@ -158,7 +157,7 @@ class Uploads:
         path = _path(folder, name)
         if path not in self._paths_of(upload):
             raise InvalidError("That file is not in the upload's list")
-        home = self._parts_target()
+        home = self._parts_target(target)
         if self._among(home, upload, _BACKUP.name == _part_name(upload, path)):
             raise _there_already()
         arriving = self._backups.receive(
@@ -205,16 +204,16 @@ class Uploads:
     def _alone(self, upload: _UnderWay) -> Iterator[None]:
         """Impatient clients ask twice."""
         with self._guard:
-            if upload.id in self._finishing:
+            if upload.key in self._finishing:
                 raise StateError(
                     "the upload is being finished", remedy="Nothing was changed. Wait for it."
                 )
-            self._finishing.add(upload.id)
+            self._finishing.add(upload.key)
         try:
             yield
         finally:
             with self._guard:
-                self._finishing.discard(upload.id)
+                self._finishing.discard(upload.key)
 
     def _made_before(self, target: Target, upload: _UnderWay) -> Backup | None:
         """The backup that was made of it before a crash kept it from being ended."""
@@ -342,17 +341,17 @@ class Uploads:
                 remedy="Nothing was changed. Upload the one file, or make a multi-file target.",
             )
 
-    def _parts_target(self) -> Target:
-        """Where parts are: a target that no face shows."""
-        pool = self._pools.default()
+    def _parts_target(self, target: Target) -> Target:
+        """Where parts of an upload into `target` are: a target that no face shows."""
+        pool_id = self._pools.default_or(target.pool_id)
         with self._ground.catalog.read() as tx:
-            found = [each for each in _homes(tx) if each.pool_id == pool.id]
+            found = [each for each in _homes(tx) if each.pool_id == pool_id]
         if found:
             return found[0]
         with self._ground.catalog.write() as tx:
-            known = [each for each in _homes(tx) if each.pool_id == pool.id]
+            known = [each for each in _homes(tx) if each.pool_id == pool_id]
             home = Target(
-                uid=new_uid(), name=_PARTS, face=Face.HOLDFAST, pool_id=pool.id,
+                uid=new_uid(), name=_PARTS, face=Face.HOLDFAST, pool_id=pool_id,
                 created=self._ground.now(),
             )  # fmt: skip
             return known[0] if known else tx.targets.add(home)
@@ -412,13 +411,11 @@ def _refused(why: str) -> InvalidError:
 
 def _path(folder: str, name: str) -> str:
     """The relative path of a file. Raises InvalidError: it leads anywhere but below the top."""
-    parts = [part for part in folder.replace("\\", "/").split("/") if part]
-    if (
-        not name
-        or "/" in name
-        or any(part in {".", ".."} for part in (*parts, name))
-        or any(len(part.encode("utf-8", "surrogateescape")) > _LONGEST for part in (*parts, name))
-        or _CONTROL.search(folder + name)
-    ):
+    path = "/".join([*filter(None, folder.replace("\\", "/").split("/")), name])
+    try:
+        check_path(path.encode("utf-8", "surrogateescape"))
+    except NameRefusedError as error:
+        raise _refused(f"{error.message}.") from error
+    if "/" in name or _CONTROL.search(path):
         raise _refused(f"{name[:80]!r} in {folder[:80]!r} is no file below the top.")
-    return "/".join([*parts, name])
+    return path

@@ -24,7 +24,7 @@ C = TypeVar("C", bound=msgspec.Struct)
 Type = Literal["auth", "file"]
 SUPERUSERS = "pbc_3142635823"
 """The collection's id in PocketBase, which its clients look for."""
-USERS = "users"
+USERS = "_pb_users_auth_"
 LIFETIMES: dict[tuple[str, Type], int] = {
     (SUPERUSERS, "auth"): 86_400,
     (USERS, "auth"): 432_000,

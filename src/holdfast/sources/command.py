@@ -16,24 +16,20 @@ import subprocess
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from holdfast.core.entries import Entry, Kind
+from holdfast.core.entries import Kind
 from holdfast.core.errors import SourceError, UsageError
 from holdfast.core.source import UP, Found
-from holdfast.sources.files.facts import Owners
+from holdfast.sources.streams import UNKNOWN_SIZE, made_entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from holdfast.core.clock import Clock
+    from holdfast.core.entries import Entry
     from holdfast.core.source import Step
 
 STDIN = 0
 DEFAULT_NAME = b"/stdin"
-UNKNOWN_SIZE = 1 << 62
-"""The size of the file in the walk: whoever keeps it must not take it for a small or empty one.
-
-Once opened, its entry has size 0: it is as long as it is.
-"""
 _GRACE = 5.0
 """Seconds a command gets to end by itself once nobody reads it any more."""
 
@@ -96,7 +92,8 @@ class StreamSource:
                 self._command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=0
             )
         except (OSError, ValueError) as error:
-            raise SourceError(f"{shown} cannot be started: {error}") from error
+            reason = getattr(error, "strerror", None) or error
+            raise SourceError(f"{shown} cannot be started: {reason}") from error
         assert process.stdout is not None
         return StreamContent(entry, shown, process.stdout.fileno(), process)
 
@@ -104,21 +101,7 @@ class StreamSource:
         return []
 
     def _entry(self, name: bytes, kind: Kind, mode: int) -> Entry:
-        uid, gid = os.getuid(), os.getgid()
-        owners = Owners()
-        return Entry(
-            name,
-            kind,
-            mode,
-            mtime=self._time,
-            ctime=self._time,
-            atime=self._time,
-            uid=uid,
-            gid=gid,
-            user=owners.users[uid],
-            group=owners.groups[gid],
-            links=1,
-        )
+        return made_entry(name, kind, mode, self._time)
 
 
 class StreamContent:

@@ -1,4 +1,5 @@
-"""Modules: what an agent can back up, by name, with resource and parameters as plain data.
+"""Modules: what can be backed up besides and including files, by name, with resource and parameters
+as plain data.
 
 A module that needs a library or a program is imported when it is named, so that an agent without it
 offers the others.
@@ -11,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final, Protocol
 
 from holdfast.core.errors import InvalidError
+from holdfast.sources.parameters import closest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,12 +21,31 @@ if TYPE_CHECKING:
 
     from holdfast.core.clock import Clock
     from holdfast.core.records import Json
-    from holdfast.core.source import Source
+    from holdfast.core.source import Kept, Source
+    from holdfast.sources.parameters import Parameter
 
 MODULES: Final[Mapping[str, str]] = {
     "files": "holdfast.sources.files.module:FilesModule",
+    "postgres": "holdfast.sources.databases.postgres:PostgresModule",
+    "mysql": "holdfast.sources.databases.mysql:MySqlModule",
+    "sqlite": "holdfast.sources.databases.sqlite:SqliteModule",
+    "lvm": "holdfast.sources.devices.lvm:LvmModule",
+    "block": "holdfast.sources.devices.block:BlockModule",
+    "command": "holdfast.sources.command_module:CommandModule",
+    "api": "holdfast.sources.restapi.module:ApiModule",
 }
 """By name: where its class is. It is made without arguments."""
+TITLES: Final[Mapping[str, str]] = {
+    "files": "File system",
+    "postgres": "PostgreSQL universal",
+    "mysql": "MySQL/MariaDB",
+    "sqlite": "SQLite",
+    "lvm": "LVM logical volume",
+    "block": "Block device",
+    "command": "Command output",
+    "api": "REST API",
+}
+"""By name: what people call its sort of resources. No two are the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +53,10 @@ class Asked:
     """What is asked of a module."""
 
     resource: str
-    """as the person named it: a path, a database, a device"""
+    """as the person named it: a path, a database, a device; when something is put back: where to,
+    which is where it came from where this is empty (databases also take the parameter `new_name`,
+    and then a folder here says nothing to them)
+    """
     parameters: Json = field(default_factory=dict)
     scratch: Path
     """a folder for what is in the way of the work only; whoever made it empties it afterwards"""
@@ -54,9 +78,15 @@ class Resource:
 
 
 class Module(Protocol):
-    """One sort of things to back up."""
+    """One sort of things to back up. A dump that breaks off is an error, never a short file; where
+    a resource has several parts and only some can be kept, the others are problems that name them.
+    """
 
     name: str
+    parameters: tuple[Parameter, ...]
+    """what `open` and `resources` can be told"""
+    putting_back: tuple[Parameter, ...] | None
+    """what `put_back` can be told; None: what is kept are files, given back as such"""
 
     def available(self) -> bool:
         """Whether this machine has what the module needs. Cheap."""
@@ -80,24 +110,35 @@ class Module(Protocol):
         ...
 
     def resources(self, asked: Asked) -> Sequence[Resource]:
-        """What there is on this machine, where `asked.resource` is empty; below it otherwise."""
-        ...
-
-    def put_back(self, asked: Asked, folder: Path) -> None:
-        """Puts what was restored into `folder` back into the application.
+        """What there is on this machine, where `asked.resource` is empty; below it otherwise.
 
         Raises:
-            InvalidError: this module gives files back only.
-            RestoreError: the application did not take it.
+            InvalidError: as `check`.
+            SourceError: a server does not answer, a program is not there.
+        """
+        ...
+
+    def put_back(self, asked: Asked, kept: Kept) -> str:
+        """Puts back into the application what was kept of it; a sentence on what was done.
+
+        Raises:
+            InvalidError: a parameter or the destination is wrong, or this module gives files back.
+            RestoreError: the application did not take it; it says what is safe.
         """
         ...
 
 
 def module(name: str) -> Module:
-    """Raises InvalidError: there is no such module, or a library that it needs is not here."""
+    """By name, or by title.
+
+    Raises:
+        InvalidError: there is no such module, or a library that it needs is not here.
+    """
+    by_title = {title: each for each, title in TITLES.items()}
+    name = by_title.get(name, name)
     place = MODULES.get(name)
     if place is None:
-        text = f"there is no module {name!r}; known are {', '.join(sorted(MODULES))}"
+        text = f"there is no module {name!r}{closest(name, [*MODULES, *by_title])}"
         raise InvalidError(text, fields={"module": ("unknown", text)})
     path, _, attribute = place.partition(":")
     try:
@@ -123,30 +164,13 @@ def available() -> list[str]:
     return found
 
 
-def refuse_unknown(parameters: Json, known: Mapping[str, type | tuple[type, ...]]) -> None:
-    """For `Module.check`: every parameter is one of these, and of its type.
+def refuse_back(title: str) -> str:
+    """For `Module.put_back` of modules whose backups are files.
 
     Raises:
-        InvalidError
+        InvalidError: always.
     """
-    wrong = {name: ("unknown", f"There is no {name}.") for name in parameters if name not in known}
-    for name, kind in known.items():
-        value = parameters.get(name)
-        mistaken = isinstance(value, bool) and kind is int
-        if value is not None and (mistaken or not isinstance(value, kind)):
-            wrong[name] = ("type", f"{name} must be {_called(kind)}.")
-    if wrong:
-        said = " ".join(text for _, text in wrong.values())
-        raise InvalidError(f"these parameters cannot be: {said}", fields=wrong)
-
-
-def _called(kind: type | tuple[type, ...]) -> str:
-    kinds = kind if isinstance(kind, tuple) else (kind,)
-    words = {
-        str: "a text",
-        int: "a number",
-        bool: "true or false",
-        list: "a list",
-        dict: "an object",
-    }
-    return " or ".join(words.get(each, each.__name__) for each in kinds)
+    raise InvalidError(
+        f"{title}: what was kept are files, and there is no application to put them in",
+        remedy="Nothing was changed. Restore them into a folder.",
+    )

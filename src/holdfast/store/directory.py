@@ -24,6 +24,7 @@ from holdfast.store.files import SystemFiles
 from holdfast.store.layout import (
     FOLDERS,
     PACK_FOLDERS,
+    describe,
     is_name,
     is_pack_folder,
     relative_path,
@@ -142,7 +143,7 @@ class DirectoryStore:
             # Also where the name is taken: its finder relies on it as on a put of their own.
             self._files.sync_folder(folder)
         if taken:
-            raise ObjectExistsError(f"{path} is there already")
+            raise ObjectExistsError(f"{describe(kind, name)} is there already")
 
     def put_all(self, kind: FileKind, objects: Sequence[tuple[str, bytes]]) -> None:
         """As `put` for each of many small objects, with the waiting of a few: all are written

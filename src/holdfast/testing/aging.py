@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from holdfast.catalog import tables
 from holdfast.core.errors import RecordNotFoundError, UsageError
 from holdfast.core.keeping import DAY
 from holdfast.service.backups import VISIBLE
@@ -55,9 +56,9 @@ def _find(tx: Transaction, reference: str) -> Backup:
     by_uid = tx.backups.find(uid=reference)
     if by_uid is not None:
         return by_uid
-    named = [
-        row for row in tx.backups.all(name=reference.removeprefix("/")) if row.state in VISIBLE
-    ]
+    name = reference.removeprefix("/")  # names of RestBackup's files begin with one
+    either = tables.backup.c.name.in_([name, f"/{name}"])
+    named = [row for row in tx.backups.all(either) if row.state in VISIBLE]
     if not named:
         raise RecordNotFoundError(f"there is no backup {reference}")
     if len(named) > 1:

@@ -130,7 +130,7 @@ class TokenDesk:
     With `rotate`, each refresh gives a new refresh token and the old one is worth nothing any more.
     """
 
-    refresh_token: str = "refresh-1"  # noqa: S105 - imitated
+    refresh_token: str = "refresh-1"
     client: tuple[str, str] | None = None
     """Id and secret that token requests must carry, as Basic or in the form."""
     uses: int = 1000
@@ -245,7 +245,7 @@ class ApiServer(Loopback):
         self.routes: dict[str, Callable[[Request], Reply]] = {}
         self.fallbacks: dict[str, Callable[[Request], Reply]] = {}
         self.guard: Guard | TokenDesk | None = None
-        self.token_path = "/oauth/token"  # noqa: S105 - a path
+        self.token_path = "/oauth/token"
         self._scripts: list[tuple[str, _Script]] = []
 
     def script(

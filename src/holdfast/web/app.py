@@ -44,7 +44,8 @@ class Faces:
 
 async def nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
     """What answers where no face owns the path."""
-    answer = JSONResponse({"message": "There is nothing at this address."}, status_code=404)
+    said = {"success": False, "message": "There is nothing at this address."}
+    answer = JSONResponse(said, status_code=404)
     await answer(scope, receive, send)
 
 

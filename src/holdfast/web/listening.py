@@ -11,7 +11,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
-from holdfast.core.errors import ConfigurationError
+from holdfast.web.addresses import check_free
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,14 +40,6 @@ class Listener:
     """where clients demand HTTP/1.x status lines"""
 
 
-def address(text: str) -> tuple[str, int]:
-    """HOST:PORT. Raises ConfigurationError."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdigit() or not host:
-        raise ConfigurationError(f"{text!r} is no address to listen on; write 127.0.0.1:5656")
-    return host.strip("[]"), int(port)
-
-
 async def listen(
     listeners: Sequence[Listener],
     *,
@@ -57,7 +49,12 @@ async def listen(
 ) -> None:
     """Serves until `stop` is set or the process is told to end. `ending` lets go of requests that
     are only held.
+
+    Raises:
+        AddressInUseError, ConfigurationError
     """
+    for each in listeners:
+        check_free((each.host, each.port))
     servers = [_server(each) for each in listeners]
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

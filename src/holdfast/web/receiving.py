@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 K = TypeVar("K")
 _DRAINED = 64 << 20
 """Bytes of a refused body that are read, for clients that do not look before they have sent all."""
+_SILENT = 2.0
+"""Seconds after which a client that has sent nothing is taken to wait for the answer."""
 
 
 class BodyCutError(HoldfastError):
@@ -134,9 +136,11 @@ async def drain(request: Request, *, limit: int = _DRAINED, idle: float = 10.0) 
         return
     came = 0
     try:
-        async for piece in pieces(request, idle=idle):
-            came += len(piece)
-            if came >= limit:
-                return
-    except HoldfastError:
-        return  # there is nobody to be told
+        async with asyncio.timeout(_SILENT) as silence:
+            async for piece in pieces(request, idle=idle):
+                silence.reschedule(None)
+                came += len(piece)
+                if came >= limit:
+                    return
+    except (HoldfastError, TimeoutError):
+        return  # there is nobody to be told, or it is told now

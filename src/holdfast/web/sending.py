@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
@@ -87,6 +87,7 @@ def respond(
     """The whole content, the part that was asked for, or nothing where the client has it already.
 
     HEAD gives the same headers. Where the size is unknown there are no ranges and no length.
+    Blocks while the first of it is read: what cannot be read raises here, where it can be told.
     """
     headers = {"Last-Modified": http_date(content.modified), **(headers or {})}
     if content.size is None:
@@ -182,7 +183,29 @@ def _answer(
         elif "content-length" in response.headers:
             del response.headers["content-length"]
         return response
-    return _Streaming(parts, status, headers, media_type)
+    return _Streaming(_Begun(parts), status, headers, media_type)
+
+
+class _Begun:
+    """Parts of which the first are read."""
+
+    def __init__(self, parts: Iterator[Piece]) -> None:
+        self._parts = parts
+        self._first = _batch(parts)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Piece:
+        if self._first:
+            first, self._first = self._first, b""
+            return first
+        return next(self._parts)
+
+    def close(self) -> None:
+        close = getattr(self._parts, "close", None)
+        if close is not None:
+            close()
 
 
 class _Streaming(StreamingResponse):

@@ -27,10 +27,11 @@ from holdfast.service.opening import (
 from holdfast.service.server import Service
 from holdfast.service.unrecorded import find_unrecorded
 from holdfast.web import tls
+from holdfast.web.addresses import address
 from holdfast.web.app import Faces, listener, nothing_here
 from holdfast.web.closed import closed
 from holdfast.web.dialects import agent, backupchan, pocketbase, restbackup, restic, rubackup
-from holdfast.web.listening import Listener, address, listen
+from holdfast.web.listening import Listener, listen
 from holdfast.web.watching import watching
 
 if TYPE_CHECKING:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,6 +35,22 @@ def test_every_flipped_bit_is_noticed():
                 cipher.open(bytes(sealed))
             sealed[position] ^= 1 << bit
     assert cipher.open(bytes(sealed)) == b"the quick brown fox"
+
+
+@pytest.mark.parametrize("length", [0, 1, (256 << 10) - 1, 256 << 10, (256 << 10) + 1, 700_000])
+def test_what_a_piece_holds_is_compared_to_its_last_byte(length):
+    """F10: only the very plaintext is what a piece opens to; an altered piece is damage."""
+    cipher = Cipher(KEY)
+    plaintext = os.urandom(length)
+    sealed = bytearray(cipher.seal(plaintext))
+    assert cipher.opens_to(memoryview(sealed), plaintext)
+    assert not cipher.opens_to(memoryview(sealed), plaintext + b"x")
+    if length:
+        assert not cipher.opens_to(memoryview(sealed), plaintext[:-1] + bytes([plaintext[-1] ^ 1]))
+        assert not cipher.opens_to(memoryview(sealed), plaintext[:-1])
+    sealed[-1] ^= 1
+    with pytest.raises(DamagedError):
+        cipher.opens_to(memoryview(sealed), plaintext)
 
 
 @pytest.mark.parametrize("length", range(OVERHEAD))

@@ -23,11 +23,13 @@ from holdfast.core.errors import (
 )
 from holdfast.core.progress import Silence
 from holdfast.core.secret import Secret
+from holdfast.repo.format.chunker import MAX_SIZE
 from holdfast.repo.format.pack import BlobKind, PackBuffer
 from holdfast.repo.format.tree import blob_id
 from holdfast.repo.lock import acquire
 from holdfast.repo.repository import Repository
 from holdfast.repo.saving.intake import About, Intake, IntakePlan
+from holdfast.repo.saving.intake_stream import WindowPool
 from holdfast.repo.saving.sealing import SealingPlan
 from holdfast.repo.upkeep.check import ALL, check
 from holdfast.store.contract import FileKind
@@ -590,6 +592,20 @@ def test_too_many_streams_wait_and_are_refused():
         kept = second.finish().result(SECONDS)
     expected = b"small at first" + _random(MIB, 2)
     assert _read(repository.store, repository, kept) == {b"second": expected}
+
+
+def test_a_window_keeps_no_memory_for_what_was_left_over_once() -> None:
+    """What stood far before it is given back to the system; the window itself stays as it is."""
+    pool = WindowPool()
+    memory = pool.take()
+    memory[:] = b"x" * len(memory)
+    pool.give_back(memory, MAX_SIZE)
+    kept = MAX_SIZE - (1 << 20)
+    assert not any(memory[:kept])
+    assert bytes(memory[kept:]) == b"x" * (len(memory) - kept)
+    memory[:] = b"x" * len(memory)
+    pool.give_back(memory, 1 << 20)
+    assert bytes(memory[:kept]) == b"x" * kept
 
 
 def test_offering_never_waits():

@@ -22,7 +22,7 @@ from holdfast.repo.upkeep.inventory import take_inventory
 from holdfast.repo.upkeep.prune import prune
 from holdfast.repo.upkeep.prune_plan import PruneOptions
 from holdfast.repo.upkeep.repack import repack
-from holdfast.repo.upkeep.repair import repair_index
+from holdfast.repo.upkeep.repair import repair_index, repair_packs
 from holdfast.store.contract import FileKind
 from holdfast.store.directory import DirectoryStore
 from holdfast.store.memory import MemoryStore
@@ -224,10 +224,11 @@ def test_a_pack_cut_short_is_called_so(story, exclusive):
     repository = story(MemoryStore(), days=2)
     pack = max(repository.store.list(FileKind.PACK), key=lambda item: item.size)
     content = repository.store.get(FileKind.PACK, pack.name)
-    _replace(repository.store, FileKind.PACK, pack.name, content[:-100])
+    _replace(repository.store, FileKind.PACK, pack.name, content[: pack.size // 2])
     report = _check(repository, read=None)
     [finding] = [f for f in report.findings if f.kind is FileKind.PACK]
-    assert f"cut short, with {pack.size - 100} of {pack.size} bytes" in finding.message
+    assert f"cut short, with {pack.size // 2} of {pack.size} bytes" in finding.message
+    assert report.affected
     assert report.advice == advice.PACKS
     with pytest.raises(UnreadableError, match="missing or cut short: 1 pack ") as caught:
         prune(repository, PruneOptions(), lock=exclusive(repository), progress=SILENCE, workers=0)
@@ -339,3 +340,22 @@ def test_what_restic_wrote_is_read_whole_and_its_damage_found(stock_restic, tmp_
     assert pack in _harmful(report)
     assert len(_hits(report)) == 1
     restic("check", "--read-data", allowed=(1,))
+
+
+@pytest.mark.parametrize("spoil", [lambda pack: pack + b"more", lambda pack: pack[:-20]])
+def test_where_nothing_is_lost_nobody_is_sent_to_look_for_it(story, exclusive, spoil):
+    """A pack with too much at its end, or without the end of its header: each blob can be read, and
+    repairing it is all there is to do.
+    """
+    repository = story(MemoryStore(), days=2)
+    pack = max(repository.store.list(FileKind.PACK), key=lambda item: item.size)
+    content = repository.store.get(FileKind.PACK, pack.name)
+    _replace(repository.store, FileKind.PACK, pack.name, spoil(content))
+    report = _check(repository, read=None)
+    assert not report.sound
+    assert report.affected == []
+    assert report.advice == advice.SPARE_PACKS
+    lock = exclusive(repository)
+    repair_packs(repository, lock=lock, progress=SILENCE, workers=0)
+    lock.release()
+    assert _check(repository).findings == []

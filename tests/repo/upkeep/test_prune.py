@@ -413,3 +413,23 @@ def test_restic_accepts_what_is_left_and_we_what_restic_left(
     lock.release()
     restic("check", "--read-data")
     assert kept(fresh) == before
+
+
+def test_what_is_left_of_a_pack_that_was_cut_short_counts(story, exclusive):
+    """F3: once its content lies elsewhere, the remnant goes, and the plan says how much that is."""
+    repository = story(MemoryStore(), days=2)
+    store = repository.store
+    pack = max(store.list(FileKind.PACK), key=lambda item: item.size)
+    content = store.get(FileKind.PACK, pack.name)
+    packs = dict(take_inventory(repository).table.by_pack())
+    twice = repack(repository, packs, pack_size=1 << 20, progress=SILENCE, workers=0)
+    repository.save_index(twice.packs)
+    store.remove(FileKind.PACK, pack.name)
+    store.put(FileKind.PACK, pack.name, content[:1000])
+    lock = exclusive(repository)
+    report = _prune(repository, lock)
+    lock.release()
+    assert report.counts.remnant_bytes == 1000
+    assert report.removed_bytes >= 1000
+    assert pack.name not in {item.name for item in store.list(FileKind.PACK)}
+    _assert_tidy(repository)

@@ -136,10 +136,11 @@ def test_tokens_of_others_and_of_files_are_what_they_say(signing_in, bert, groun
     who, _ = signing_in.password("bert", PASSWORD, HERE)
     now = ground.now() // SECOND
     _, auth = claims(signing_in.auth_token(who))
-    assert (auth["collectionId"], auth["exp"]) == ("users", now + 432_000)
+    assert (auth["collectionId"], auth["exp"]) == ("_pb_users_auth_", now + 432_000)
     _, file = claims(signing_in.file_token(who))
     assert file == {
-        "id": bert.uid, "type": "file", "collectionId": "users", "exp": now + 180,
+        "id": bert.uid, "type": "file", "collectionId": "_pb_users_auth_",
+        "exp": now + 180,
     }  # fmt: skip
 
 

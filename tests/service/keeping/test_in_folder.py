@@ -15,6 +15,7 @@ from holdfast.core.errors import (
     DamagedError,
     HoldfastError,
     InvalidError,
+    NameRefusedError,
     NoRepositoryError,
     ObjectNotFoundError,
     RecordExistsError,
@@ -575,3 +576,49 @@ def test_a_backup_that_somebody_removed_says_where_it_was(folder, root):
     (root / backup.path).unlink()
     with pytest.raises(ObjectNotFoundError, match=r"nightly/dump.sql is gone"):
         folder.keeper.open(backup)
+
+
+# --- depth ----------------------------------------------------------------------------------------
+
+
+def test_folders_deeper_than_calls_or_descriptors_go_are_removed(folder, root, monkeypatch):
+    """By hand, or by an earlier version, folders may have come to lie deeper than we take them."""
+    backup = folder.put_tree(FILES)
+    monkeypatch.chdir(root / backup.path)
+    for depth in range(2 * sys.getrecursionlimit()):
+        os.mkdir("in")
+        os.chdir("in")
+        if not depth % 500:
+            os.close(os.open("file", os.O_CREAT | os.O_WRONLY))
+    monkeypatch.undo()
+    folder.keeper.delete(backup)
+    assert seen(root) == {}
+    assert ours(root, "tmp") == []
+
+
+def test_a_removal_that_broke_off_is_ended_at_the_next_start(folder, root, monkeypatch):
+    backup = folder.put_tree({b"a/b/c": b"1", b"a/d/e": b"2"})
+
+    def breaks(*_):
+        raise OSError(5, "broken")
+
+    monkeypatch.setattr("holdfast.service.keeping.disk.Disk.remove_folder", breaks)
+    with pytest.raises(HoldfastError):
+        folder.keeper.delete(backup)
+    monkeypatch.undo()
+    assert len(ours(root, "tmp")) > 1
+    folder.reopen()
+    assert ours(root, "tmp") == []
+    assert seen(root) == {}
+
+
+def test_names_that_are_too_deep_are_refused(folder, root):
+    with pytest.raises(NameRefusedError):
+        folder.put_tree({b"d/" * 256 + b"file": b"x"})
+    with pytest.raises(NameRefusedError):
+        folder.put_tree({b"d" * 250 + b"/" + b"/".join([b"e" * 250] * 17): b"x"})
+    assert seen(root) == {}
+    assert ours(root, "tmp") == []
+    backup = folder.put_tree({b"d/" * 255 + b"file": b"x"})
+    folder.keeper.delete(backup)
+    assert seen(root) == {}

@@ -166,6 +166,68 @@ def test_restoring_brings_files_and_state_back(service, app):
     assert [p.name for p in app.parent.glob(".app.*")] == []
 
 
+def test_links_and_empty_folders_come_back(service, app):
+    """One that leads out of the folder, too, where it is there."""
+    (app / "empty" / "below").mkdir(parents=True)
+    (app / "storage" / "up").symlink_to("../data.db")
+    (app / "folder").symlink_to("storage")
+    (app / "out").symlink_to("/etc/hostname")
+    (app / "gone").symlink_to("/etc/hosts")
+    service.application.create(SHELL, "one.zip")
+    (app / "storage" / "up").unlink()
+    (app / "folder").unlink()
+    (app / "gone").unlink()
+    (app / "empty" / "below").rmdir()
+    restore(service, "one.zip")
+    assert (app / "empty" / "below").is_dir()
+    assert (app / "storage" / "up").readlink().as_posix() == "../data.db"
+    assert (app / "folder").readlink().as_posix() == "storage"
+    assert (app / "out").readlink().as_posix() == "/etc/hostname"
+    assert not (app / "gone").is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "to", "inside"),
+    [
+        ("a", "b", True), ("a", "./b/c", True), ("x/a", "../b", True), ("a", ".", True),
+        ("a", "..", False), ("a", "../b", False), ("x/a", "../../b", False), ("a", "/etc", False),
+        ("a", "b/../c", False), ("a", "", False),
+    ],
+)  # fmt: skip
+def test_where_a_link_leads(name, to, inside):
+    """I10"""
+    assert app_archive._stays_inside(name, to) is inside
+
+
+def link(name, to):
+    member = zipfile.ZipInfo(name)
+    member.external_attr = 0o120777 << 16
+    return member, to
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [link("a", "storage"), ("a/file", b"x")],
+        [("a/file", b"x"), link("a", "storage")],
+        [("a", b"x"), ("a/file", b"y")],
+        [link("a", "storage"), link("a", "data.db")],
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_nothing_is_written_through_a_link(service, app, entries):
+    """I10 And nothing is left of what was unpacked."""
+    raw = io.BytesIO()
+    with zipfile.ZipFile(raw, "w") as archive:
+        for name, content in [("data.db", b"theirs"), *entries]:
+            archive.writestr(name, content)
+    upload(service, "pb.zip", raw.getvalue())
+    with pytest.raises(InvalidError):
+        own.self_restore(service, FakeRun("pb.zip"))
+    assert (app / "storage" / "file").read_bytes() == b"stored"
+    assert [p.name for p in app.parent.glob(".app.*")] == []
+
+
 def test_restoring_takes_nothing_back_that_happened_since(service, app, put, pool):
     """Later backups, the audit, a changed password, and users that were made since stay."""
     anna = service.users.add(
@@ -212,6 +274,7 @@ def test_a_restart_that_fails_undoes_the_restore(service, app):
     before = current(service.ground.catalog)
     with pytest.raises(RestoreError):
         restore(service, "one.zip")
+    assert not service.application.starts_anew
     assert (app / "storage" / "file").read_bytes() == b"now"
     assert service.plans.get(SHELL, "p") == plan
     assert current(service.ground.catalog) == before
@@ -250,6 +313,7 @@ def test_an_archive_of_the_application_itself_is_restored_into_its_folder(servic
     raw = archive_of({"data.db": b"theirs", "storage/file": b"theirs too"})
     upload(service, "pb.zip", raw)
     restore(service, "pb.zip")
+    assert service.application.starts_anew, "this process has not taken it up yet"
     assert (app / "data.db").read_bytes() == b"theirs"
     assert (app / "storage" / "file").read_bytes() == b"theirs too"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from holdfast.core.access import ANONYMOUS, SHELL, Principal, Scope, Verb
@@ -14,7 +16,8 @@ from holdfast.core.errors import (
     StateError,
 )
 from holdfast.core.keeping import DAY, Action, Criteria, KeepRule
-from holdfast.core.records import BackupState
+from holdfast.core.records import BackupState, PoolKind, Shape
+from holdfast.service.targets import Draft
 
 DAY_SECONDS = 86400
 
@@ -140,6 +143,40 @@ def test_deduplication_keeps_the_newest(make_target, put, service):
     assert kept == {third.uid, fourth.uid}
 
 
+@pytest.mark.parametrize("damage", ["gone", "shorter", "changed"])
+@pytest.mark.parametrize("shape", list(Shape))
+def test_deduplication_takes_no_damaged_copy_for_one(service, put, tmp_path, shape, damage):
+    """I3: of two files with the same content, the newer one has rotted on the disk."""
+    pool = service.pools.named("plain")
+    target = service.targets.create(
+        SHELL,
+        Draft(name="t", pool_id=pool.id, shape=shape, name_template="$I", deduplicate=True),
+    )
+    backups = []
+    for _ in range(2):
+        service.ground.clock.advance(1)
+        if shape is Shape.SINGLE:
+            backups.append(put(target, b"x" * 3_000_000, "file"))
+        else:
+            tree = service.backups.receive_tree(SHELL, target, "all")
+            for name in (b"a", b"file"):
+                file = tree.incoming.file(name)
+                file.write(b"x" * 3_000_000)
+                file.end()
+            backups.append(tree.finish().result(30))
+    path = tmp_path / "plain" / backups[1].path
+    path = path / "file" if shape is Shape.MULTI else path
+    if damage == "gone":
+        path.unlink()
+    elif damage == "shorter":
+        os.truncate(path, 2_000_000)
+    else:
+        path.write_bytes(path.read_bytes()[:-1] + b"y")
+    assert service.backups.deduplicate(SHELL, target) == []
+    assert service.backups.get(SHELL, backups[1].uid).damaged
+    assert not service.backups.get(SHELL, backups[0].uid).damaged
+
+
 def test_retention_goes_by_the_servers_clock(make_target, put, service):
     """A keep rule of two: the older ones go into the bin, in their order."""
     target = make_target(keep=KeepRule(Criteria.COUNT, 2))
@@ -212,3 +249,18 @@ def test_a_move_that_is_stopped_changes_nothing(make_target, put, content, servi
     with pytest.raises(KeyboardInterrupt):
         service.backups.transfer(backup, target, other, keep_first=False, watch=stop)
     assert content(service.backups.get(SHELL, backup.uid)) == b"x" * 100_000
+
+
+def test_what_is_in_the_bin_moves_into_the_bin(make_target, put, content, service, tmp_path):
+    """Nobody sees it among the files, and it is there still when a catalog is made anew."""
+    target = make_target()
+    backup = put(target, b"x" * 100_000)
+    service.backups.recycle(SHELL, backup)
+    service.pools.add(SHELL, "another", [str(tmp_path / "another")], kind=PoolKind.PLAIN)
+    other = service.pools.named("another")
+    moved = service.backups.transfer(backup, target, other, keep_first=False, watch=lambda _: None)
+    assert [path.name for path in (tmp_path / "another").iterdir()] == [".holdfast"]
+    assert [each.recycled for each in service.pools.keeper(moved).found()] == [True]
+    assert content(moved) == b"x" * 100_000
+    service.backups.bring_back(SHELL, moved)
+    assert len(list((tmp_path / "another").iterdir())) == 2

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import zipfile
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from holdfast.core.outcome import Outcome
+from holdfast.sources.restapi.asking.pages import PageReader
 from holdfast.sources.restapi.collecting.run import Orders, run_project
+from holdfast.sources.restapi.collecting.tally import Tally
 from holdfast.testing.api_listing import Listing
 from holdfast.testing.api_server import on_page, server_error
 from holdfast.testing.loopback import json_reply
@@ -338,6 +341,77 @@ def test_an_archive_of_another_program_is_held_against_its_own_total(api, worksh
     assert len(ids(project)) == 92
 
 
+# --- pages that come again ---
+
+
+def third(total=95):
+    return json_reply({"data": rows(95)[40:60], "total": total})
+
+
+@pytest.mark.parametrize("page", [2, 4])
+def test_a_page_given_for_another_is_asked_for_again(api, workshop, ids, page):
+    """Without item_key the total is reached though one page came twice: the second look brings
+    what the first did not.
+    """
+    serve(api, 95)
+    api.script("/items", third(), when=on_page(page))
+    report = run_project(workshop.project(data={"item_key": None}), "full")
+    assert (report.outcome, report.records, report.notes) == (Outcome.SUCCEEDED, 95, [])
+    assert ids(workshop.project(data={"item_key": None})) == list(range(1, 96))
+
+
+def test_a_page_given_for_another_again_and_again_is_said(api, workshop, ids):
+    """What may be missing is named, the run is partial, and a whole archive is not replaced."""
+    serve(api, 95)
+    project = workshop.project(data={"item_key": None})
+    assert run_project(project, "full").published
+    api.script("/items", third(), when=on_page(4), forever=True)
+    report = run_project(project, "full")
+    assert (report.outcome, report.held_back) == (Outcome.PARTIAL, True)
+    assert any("page 4 repeats page 3" in note for note in report.notes)
+    assert ids(project) == list(range(1, 96))
+
+
+@pytest.mark.parametrize("width", [1, 8])
+def test_a_last_page_that_comes_again_changed_ends_the_list(api, workshop, ids, width):
+    """Without a total, pages that bring the same keys over and over are no reason to go on; that
+    nothing proves the end is said.
+    """
+
+    def answer(request):
+        number = min(int(request.query["page"]), 5)
+        served = len(api.requests)
+        page = [{**row, "served": served} for row in rows(95)[(number - 1) * 20 : number * 20]]
+        return json_reply({"data": page})
+
+    api.routes["/items"] = answer
+    project = workshop.project(data={"total_number_key": None}, request={"parallelism": width})
+    report = run_project(project, "full")
+    assert set(ids(project)) == set(range(1, 96))
+    assert len(api.requests_to("/items")) < 60
+    assert (report.outcome, report.unique) == (Outcome.PARTIAL, 95)
+    assert any("only records that came before" in note for note in report.notes)
+
+
+def test_totals_that_cross_on_their_way_do_not_make_a_list_shorter(workshop):
+    """Only a lower number that was asked for after the higher one came tells that rows are gone."""
+    project = workshop.project()
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    reader = PageReader(project)
+    tally = Tally(project)
+
+    def hear(total, *, came, elapsed):
+        page = reader.read_stored(json.dumps({"data": [], "total": total}).encode())
+        tally.hear(page, noon + timedelta(seconds=came), elapsed=elapsed)
+
+    hear(50, came=10, elapsed=1)
+    hear(48, came=11, elapsed=5)
+    assert (tally.announced, tally.shrank) == (50, False)
+    hear(49, came=12, elapsed=1)
+    assert (tally.announced, tally.shrank) == (49, True)
+    tally.close()
+
+
 # --- keys that lead nowhere ---
 
 
@@ -394,6 +468,46 @@ def test_a_chain_that_leads_back_ends(api, workshop, ids, announced):
     assert ids(project) == list(range(1, 96))
     assert len(api.requests_to("/items")) == 5
     assert report.outcome is (Outcome.PARTIAL if announced is None else Outcome.SUCCEEDED)
+
+
+@pytest.mark.parametrize("last", ["0", 0, "", None])
+def test_a_cursor_of_nothing_is_the_end(api, workshop, ids, last):
+    """Some APIs say 0 where there is no more: that is not followed back to the first page."""
+
+    def answer(request):
+        at = int(request.query.get("cursor", "0"))
+        following = str(at + 20) if at + 20 < 95 else last
+        return json_reply({"data": rows(95)[at : at + 20], "next": following})
+
+    api.routes["/items"] = answer
+    project = workshop.project(
+        project={"iterate_by": "cursor"},
+        params={"cursor_param": "cursor", "page_number_param": None},
+        data={"next_cursor_key": "next", "total_number_key": None},
+    )
+    assert run_project(project, "full").outcome is Outcome.SUCCEEDED
+    assert ids(project) == list(range(1, 96))
+    assert len(api.requests_to("/items")) == 5
+
+
+@pytest.mark.parametrize(("row", "outcome"), [("same", "partial"), ("other", "succeeded")])
+def test_a_chain_of_pages_alike_is_no_certain_end(api, workshop, row, outcome):
+    """Where nothing tells records apart, a page like the one before may be news: it is said."""
+
+    def answer(request):
+        at = int(request.query.get("cursor", "0"))
+        page = [{"v": 0 if row == "same" else n} for n in range(20)]
+        return json_reply({"data": page, "next": str(at + 20)})
+
+    api.routes["/items"] = answer
+    project = workshop.project(
+        project={"iterate_by": "cursor"},
+        params={"cursor_param": "cursor", "page_number_param": None},
+        data={"next_cursor_key": "next", "total_number_key": None, "item_key": None},
+    )
+    report = run_project(project, "full")
+    assert str(report.outcome) == outcome
+    assert report.ended_by == "page 2 repeats page 1"
 
 
 def test_a_page_that_is_not_there_is_not_the_end_without_a_total(api, workshop, ids):

@@ -295,7 +295,7 @@ def test_a_killed_follow_goes_on_where_it_was(tmp_path, api):
         "follow(load_project(Path(sys.argv[1])))"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(project.folder)]) as process:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while len(api.requests) < 100 and time.monotonic() < deadline:
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGKILL)
@@ -307,3 +307,16 @@ def test_a_killed_follow_goes_on_where_it_was(tmp_path, api):
     in_flight = 2 * DEFAULT_PARALLEL
     assert len(api.requests) - asked == report.fetched
     assert asked - report.present <= in_flight
+
+
+def test_a_tree_begins_with_the_key_of_the_records(tmp_path, api):
+    """Members of its lists may call their keys by another name than the records do."""
+    api.details["/tree/"] = lambda key: {
+        "children": [{"code": f"{key}.{n}"} for n in range(2 if key.count(".") < 2 else 0)]
+    }
+    rule = {"follow_mode": "drilldown", "follow_pattern": f"{api.url}/tree/",
+            "follow_data_key": "children", "follow_item_key": "code"}  # fmt: skip
+    project = write_project(tmp_path / "p", f"{api.url}/list", follow=rule)
+    store_run(project, [[{"id": "a"}, {"id": "b"}]])
+    (report,) = follow(project)
+    assert (report.fetched, report.misses) == (2 * (1 + 2 + 4), 0)

@@ -230,7 +230,7 @@ def test_a_killed_download_goes_on_where_it_was(tmp_path, api):
     project = project_of(tmp_path, api, [{"file": f"/many/{n}"} for n in range(200)])
     api.latency = 0.02
     with subprocess.Popen([sys.executable, "-c", RUN, str(project.folder)]) as process:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while len(api.requests) < 80 and time.monotonic() < deadline:
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGKILL)

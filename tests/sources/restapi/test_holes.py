@@ -78,6 +78,42 @@ def test_detect_believes_the_total_of_a_single_page(api, workshop):
     assert "iterate_by" not in detection.found.get("project", {})
 
 
+@pytest.mark.parametrize(
+    ("name", "style"), [("pageNo", "page"), ("$skip", "skip"), ("starting_after", "since_id")]
+)
+def test_detect_tries_further_names_where_more_is_announced(api, workshop, ids, name, style):
+    """What it writes collects everything; nothing else tells of the parameter."""
+
+    def answer(request):
+        given = int(request.query.get(name, 1 if style == "page" else 0))
+        at = (given - 1) * 20 if style == "page" else given
+        more = {"has_more": at + 20 < 95} if style == "since_id" else {"total": 95}
+        return json_reply({"data": [{"id": n + 1} for n in range(at, min(at + 20, 95))], **more})
+
+    api.routes["/items"] = answer
+    open_words = {"page_number_param": None}
+    nothing = {"data_key": None, "total_number_key": None, "item_key": None}
+    detection = detect_project(workshop.project(params=open_words, data=nothing))
+    assert detection.proved
+    assert detection.found["project"]["iterate_by"] == style
+    found = detection.found
+    project = workshop.project(
+        project=found["project"], params=open_words | found["params"], data=nothing | found["data"]
+    )
+    assert run_project(project, "full").outcome is Outcome.SUCCEEDED
+    assert ids(project) == list(range(1, 96))
+
+
+def test_detect_says_that_there_must_be_more(api, workshop):
+    """A total of 95 beside 20 records is no single page, whatever leads on."""
+    api.routes["/items"] = lambda _request: json_reply(
+        {"data": [{"id": n} for n in range(20)], "total": 95}
+    )
+    detection = detect_project(workshop.project(params={"page_number_param": None}))
+    assert not detection.proved
+    assert "though there is one" in detection.test_read
+
+
 def _first_page_by_default(answer):
     def defaulting(request):
         request.query.setdefault("page", "1")

@@ -7,8 +7,9 @@ import zipfile
 
 import pytest
 
-from holdfast.cli.api_keep import keep_in_repository, project_of, repository_settings
+from holdfast.cli.api_keep import keep_in_repository, repository_settings
 from holdfast.cli.api_options import output_of
+from holdfast.core.clock import SystemClock
 from holdfast.core.entries import Kind
 from holdfast.core.errors import NothingStoredError, ProjectError
 from holdfast.core.outcome import Outcome
@@ -19,6 +20,7 @@ from holdfast.repo.format.tree import blob_id
 from holdfast.repo.repository import Repository
 from holdfast.repo.saving.backup import BackupOptions, back_up
 from holdfast.repo.saving.sealing import SealingPlan
+from holdfast.sources.modules import Asked, module
 from holdfast.sources.restapi.giving.snapshot import ApiSource
 from holdfast.sources.restapi.kept.collector import open_collector
 from holdfast.store.directory import DirectoryStore
@@ -167,5 +169,6 @@ def test_what_is_missing_is_a_sentence(tmp_path):
         ApiSource(project)
     with pytest.raises(ProjectError, match=r"storage\.repository is missing"):
         repository_settings(project)
-    assert str(project_of("api:some/where")) == "some/where"
-    assert project_of("/home") is None
+    asked = Asked(resource=str(project.folder), scratch=project.folder, clock=SystemClock())
+    with pytest.raises(NothingStoredError):
+        module("api").open(asked)

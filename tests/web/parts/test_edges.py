@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import ssl
 import stat
 import subprocess
@@ -12,9 +13,9 @@ import time
 import pytest
 
 from holdfast.cli.supervising import Supervisor
-from holdfast.core.errors import ConfigurationError, WorkerDiedError
+from holdfast.core.errors import AddressInUseError, ConfigurationError, WorkerDiedError
+from holdfast.web.addresses import address, check_free
 from holdfast.web.app import Faces, nothing_here
-from holdfast.web.listening import address
 from holdfast.web.security import KnownHosts, client_address
 from holdfast.web.tls import certificate_for
 
@@ -59,6 +60,25 @@ def test_no_address(text):
 def test_addresses():
     assert address("127.0.0.1:1") == ("127.0.0.1", 1)
     assert address("[::1]:2") == ("::1", 2)
+
+
+@pytest.mark.parametrize("willing", [False, True])
+def test_a_port_is_not_shared_with_strangers(willing):
+    """Not even with one that is willing to, as our own listeners are."""
+    with socket.socket() as other:
+        if willing:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        place = other.getsockname()
+        with pytest.raises(AddressInUseError):
+            check_free(place)
+    check_free(place)
+
+
+def test_where_nobody_can_listen():
+    with pytest.raises(ConfigurationError, match="cannot listen on"):
+        check_free(("192.0.2.1", 5656))
 
 
 def test_an_automatic_certificate_is_good_for_its_names(tmp_path):

@@ -121,3 +121,20 @@ def test_draining_ends_quietly_whatever_comes():
     asked = request(piece(b"x"), expect="100-continue")
     run(drain(asked))
     assert not asked._stream_consumed
+
+
+def test_who_sends_nothing_gets_the_answer_at_once(monkeypatch):
+    """Many ask with the length alone; who has begun is given time."""
+    monkeypatch.setattr("holdfast.web.receiving._SILENT", 0.01)
+    run(drain(request(), idle=3600))
+
+    messages = [piece(b"x"), piece(b"y", more=False)]
+
+    async def slowly():
+        if len(messages) == 1:
+            await asyncio.sleep(0.1)
+        return messages.pop(0)
+
+    asked = Request({"type": "http", "method": "PUT", "headers": []}, slowly)
+    run(drain(asked, idle=3600))
+    assert messages == []

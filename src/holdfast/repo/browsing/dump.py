@@ -4,18 +4,22 @@ grow with their size.
 
 from __future__ import annotations
 
+from contextlib import closing
 from enum import StrEnum
 from typing import TYPE_CHECKING, BinaryIO
 
 from holdfast.core.errors import UsageError
-from holdfast.repo.browsing.archives import ArchiveFormat, archive
+from holdfast.core.progress import Silence
+from holdfast.repo.browsing.archives import ArchiveFormat
+from holdfast.repo.browsing.archives import archive as write_archive
 from holdfast.repo.browsing.streaming import ReadPool, open_node
 from holdfast.repo.browsing.walk import resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from holdfast.core.ids import BlobId
+    from holdfast.core.progress import Progress
     from holdfast.repo.repository import Repository
 
 
@@ -27,6 +31,9 @@ class Archive(StrEnum):
 _FORMATS = {Archive.TAR: ArchiveFormat.TAR, Archive.ZIP: ArchiveFormat.ZIP_DEFLATED}
 
 
+_SILENCE = Silence()
+
+
 def dump(
     repository: Repository,
     tree: BlobId,
@@ -35,6 +42,7 @@ def dump(
     *,
     archive: Archive = Archive.TAR,
     on_problem: Callable[[bytes, str], None] | None = None,
+    progress: Progress = _SILENCE,
 ) -> None:
     """Writes what `path` leads to: the content of a file, or an archive of a directory.
 
@@ -48,24 +56,21 @@ def dump(
     found = resolve(repository, tree, path)
     with ReadPool(repository) as pool:
         if found.tree is not None:
-            _write_archive(pool, found.tree, out, archive, on_problem)
+            progress.stage("writing an archive")
+            with closing(
+                write_archive(pool, found.tree, _FORMATS[archive], on_problem=on_problem)
+            ) as members:
+                out.writelines(_counted(members, progress))
         elif found.node is not None and found.node.type == "file":
+            progress.stage("writing", bytes=found.node.size)
             with open_node(pool, found.node).pieces() as pieces:
-                out.writelines(pieces)
+                out.writelines(_counted(pieces, progress))
         else:
             shown = path.decode("utf-8", "backslashreplace")
             raise UsageError(f"{shown!r} has no content", remedy="Name a file or a directory.")
 
 
-def _write_archive(
-    pool: ReadPool,
-    tree: BlobId,
-    out: BinaryIO,
-    form: Archive,
-    on_problem: Callable[[bytes, str], None] | None,
-) -> None:
-    pieces = archive(pool, tree, _FORMATS[form], on_problem=on_problem)
-    try:
-        out.writelines(pieces)
-    finally:
-        pieces.close()
+def _counted(pieces: Iterable[bytes], progress: Progress) -> Iterator[bytes]:
+    for piece in pieces:
+        yield piece
+        progress.add(bytes=len(piece))

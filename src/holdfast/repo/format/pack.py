@@ -9,6 +9,7 @@ anything is uploaded: faulty memory or a faulty codec must not reach a repositor
 from __future__ import annotations
 
 import hashlib
+import mmap
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
@@ -73,6 +74,10 @@ class StoredPack:
     blobs: Sequence[PackedBlob]
 
 
+def _memory(size: int) -> memoryview:
+    return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+
+
 class PackBuffer:
     """A pack in the making, in memory that is used again for the next one."""
 
@@ -82,19 +87,19 @@ class PackBuffer:
         self._cipher = cipher
         self._codec = codec
         self._compress = compress
-        # Memory that is not touched is not there: room for a last large blob costs nothing.
-        self._bytes = bytearray((capacity or DEFAULT_PACK_SIZE) + MAX_DATA + (1 << 20))
-        self._scratch = bytearray()
+        # Memory that is not touched is not there: room for a last large blob costs nothing. Of the
+        # allocator it would come touched, and go back to it.
+        self._bytes = _memory((capacity or DEFAULT_PACK_SIZE) + MAX_DATA + (1 << 20))
         self.blobs: list[PackedBlob] = []
         self.size = 0
 
     def _room(self, length: int) -> memoryview:
         """The next `length` bytes of the buffer."""
         if self.size + length > len(self._bytes):  # only a huge tree: views keep us from resizing
-            grown = bytearray(self.size + length + (length >> 2))
-            grown[: self.size] = memoryview(self._bytes)[: self.size]
+            grown = _memory(self.size + length + (length >> 2))
+            grown[: self.size] = self._bytes[: self.size]
             self._bytes = grown
-        return memoryview(self._bytes)[self.size : self.size + length]
+        return self._bytes[self.size : self.size + length]
 
     def add(self, blob: BlobId, kind: int, plaintext: Buffer) -> PackedBlob:
         """Compresses where it pays, seals, verifies.
@@ -127,15 +132,13 @@ class PackBuffer:
         self.size += packed.length
 
     def _verify(self, sealed: memoryview, plaintext: Buffer, *, compressed: bool) -> None:
-        if len(self._scratch) < len(sealed):
-            self._scratch = bytearray(len(sealed) + (len(sealed) >> 2))
         try:
-            length = self._cipher.open_into(sealed, memoryview(self._scratch))
             if compressed:
-                opened = self._codec.inflate(memoryview(self._scratch)[:length], len(plaintext))
+                frame = self._cipher.open(sealed)
+                opened = self._codec.inflate(frame, len(plaintext))
                 same = len(opened) == len(plaintext) and opened.startswith(plaintext)
-            else:  # startswith compares with memcmp, memoryview == does not
-                same = length == len(plaintext) and self._scratch.startswith(plaintext)
+            else:
+                same = self._cipher.opens_to(sealed, plaintext)
         except DamagedError as error:
             raise VerificationError(f"a sealed blob does not open: {error.message}") from error
         if not same:
@@ -150,7 +153,7 @@ class PackBuffer:
         self.size += len(header)
         self._room(_LENGTH.size)[:] = _LENGTH.pack(len(header))
         self.size += _LENGTH.size
-        return memoryview(self._bytes)[: self.size]
+        return self._bytes[: self.size]
 
     def clear(self) -> None:
         """Empties the buffer and keeps its memory."""

@@ -176,6 +176,13 @@ class Node(msgspec.Struct, gc=False):
             return self.linktarget_raw == base64.b64encode(target or b"").decode()
         return self.linktarget.encode() == (target or b"")
 
+    def has_attributes(self, attributes: Iterable[tuple[bytes, bytes]]) -> bool:
+        """Whether these are its extended attributes, in whatever order."""
+        try:
+            return sorted(self._attributes()) == sorted(attributes)
+        except ValueError:
+            return False
+
     def _link_target(self) -> bytes | None:
         if self.linktarget_raw:
             return base64.b64decode(self.linktarget_raw, validate=True)

@@ -395,17 +395,15 @@ class _Run:
         self, here: Directory, path: bytes, entry: Entry, previous: Before | None
     ) -> None:
         """A link, device, pipe or socket: all of it is in its node."""
+        self._add_xattrs(path, entry)
         same = (
             previous is not None
             and self._same_facts(previous.node, entry)
             and previous.node.device == entry.rdev
             and previous.node.points_to(entry.linktarget)
+            and previous.node.has_attributes(entry.xattrs)  # older restics leave out those of links
         )
-        if previous is not None and same:
-            here.add(previous.place)
-        else:
-            self._add_xattrs(path, entry)
-            here.add(node_text(entry))
+        here.add(previous.place if previous is not None and same else node_text(entry))
         self.counts.files += 1
         self._observer.item(_action(previous, same=same), path, entry.kind, 0)
 
@@ -442,33 +440,45 @@ class _Run:
     # --- files ------------------------------------------------------------------------------------
 
     def _same_facts(self, node: Node, entry: Entry) -> bool:
-        """Whether an entry is what a stored node says: then its content and attributes are, too."""
-        options = self._options
+        """Whether an entry is what a stored node says: then its attributes are, too. No option
+        leaves out what a node has.
+        """
         return (
             node.type == entry.kind
-            and (node.inode == entry.inode or options.ignore_inode)
-            and (_same_time(node.ctime, entry.ctime) or options.ignore_ctime)
+            and node.inode == entry.inode
+            and _same_time(node.ctime, entry.ctime)
             and _same_time(node.mtime, entry.mtime)
             and node.user == entry.user
             and node.group == entry.group
-            and (not options.with_atime or _same_time(node.atime, entry.atime))
+            and (not self._options.with_atime or _same_time(node.atime, entry.atime))
+        )
+
+    def _has_content(self, node: Node, entry: Entry) -> bool:
+        """Whether the content of a stored node is that of a file, as far as one can tell without
+        reading, and is all there: a file that lost a blob is read again (F8, F9).
+        """
+        options = self._options
+        return (
+            node.type == entry.kind
+            and node.size == entry.size
+            and (node.inode == entry.inode or options.ignore_inode)
+            and (_same_time(node.ctime, entry.ctime) or options.ignore_ctime)
+            and _same_time(node.mtime, entry.mtime)
+            and bool(node.size) == bool(node.content)
+            and self._known.has_content(node.content or ())
         )
 
     def _take_file(
         self, here: Directory, path: bytes, entry: Entry, previous: Before | None
     ) -> None:
-        if previous is not None:
-            node = previous.node
-            # A file that lost a blob is read again (F8, F9).
-            if (
-                node.size == entry.size
-                and self._same_facts(node, entry)
-                and bool(node.size) == bool(node.content)
-                and self._known.has_content(node.content or ())
-            ):
+        if previous is not None and self._has_content(previous.node, entry):
+            if self._same_facts(previous.node, entry):
                 here.add(previous.place)
-                self._count_file("unchanged", path, entry.size)
-                return
+            else:
+                self._add_xattrs(path, entry)
+                here.add(node_text(entry, content=list(previous.node.blobs())))
+            self._count_file("unchanged", path, entry.size)
+            return
         file = _Reserved(here, here.reserve(), path, entry)
         if entry.size > SMALL_FILE:
             self._keep_large(file)

@@ -71,6 +71,8 @@ __all__ = [
     "remove_unfinished",
 ]
 
+_FREED = 16 << 20
+"""Bytes of freed memory that a heap keeps while uploads come: two of the largest chunks."""
 _TRIM_AFTER = 10.0
 """Seconds without uploads after which memory is given back."""
 
@@ -101,7 +103,7 @@ class Intake:
         self._plan = plan or IntakePlan()
         if not 0 <= self._plan.small <= MIN_SIZE:
             raise ValueError(f"a small body has at most {MIN_SIZE} bytes: it is one chunk")
-        keep_freed_memory()
+        keep_freed_memory(_FREED)
         self._repository = repository
         self._clock = repository.clock
         self._lock = threading.Lock()

@@ -37,6 +37,10 @@ _SPARE = 4
 """Windows that are kept for the next upload; others go back to the system, and so does the memory
 that was touched in them.
 """
+_LEFT_OVER = 1 << 20
+"""Bytes before each window that it keeps. What the one before left over is seldom more, and may be
+eight times as much: that goes back to the system, as every window would have touched it in the end.
+"""
 _FILES = 1024
 """Files in one window, however small they are."""
 
@@ -54,9 +58,14 @@ class WindowPool:
         with self._lock:
             if self._spare:
                 return self._spare.pop()
-        return memoryview(mmap.mmap(-1, MAX_SIZE + WINDOW))
+        return memoryview(
+            mmap.mmap(-1, MAX_SIZE + WINDOW, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        )
 
-    def give_back(self, memory: memoryview) -> None:
+    def give_back(self, memory: memoryview, left_over: int) -> None:
+        """`left_over`: bytes that stood before the window."""
+        if left_over > _LEFT_OVER:
+            memory.obj.madvise(mmap.MADV_DONTNEED, 0, MAX_SIZE - _LEFT_OVER)  # type: ignore[attr-defined]
         with self._lock:
             if len(self._spare) < _SPARE:
                 self._spare.append(memory)
@@ -115,10 +124,12 @@ class _Segment:
 class Window:
     """One stretch of a stream, in memory that is used again."""
 
-    __slots__ = ("filled", "memory", "segments")
+    __slots__ = ("filled", "left_over", "memory", "segments")
 
     def __init__(self, memory: memoryview) -> None:
         self.memory = memory
+        self.left_over = 0
+        """Bytes of the one before, in front of it."""
         self.filled = 0
         self.segments: list[_Segment] = []
 
@@ -320,7 +331,7 @@ class Stream:
 
     def _give_back(self, window: Window) -> None:
         self._windows -= 1
-        self._pool.give_back(window.memory)
+        self._pool.give_back(window.memory, window.left_over)
 
     def _is_over(self) -> bool:
         """Whether nothing is in any window, for the first time."""
@@ -357,6 +368,7 @@ class Stream:
     def _cut(self, cut: CutWindow, parts: list[list[BlobId]], chunker: Chunker) -> bytes:
         """Finds the chunks of a window; what is in none of them yet."""
         window, memory, carry = cut.window, cut.window.memory, self._carry
+        window.left_over = len(carry)
         start = MAX_SIZE - len(carry)
         memory[start:MAX_SIZE] = carry
         if self.digest is not None:

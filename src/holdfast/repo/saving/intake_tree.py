@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MAX_NAME = 255
 MAX_PATH = 4096
+MAX_DEPTH = 256
+"""Names in a path. Nobody's folders lie so deep, and what is made of each costs its depth."""
 PLAIN_MODE = 0o755
 _RECORD = struct.Struct("<BIqQIH")
 _FILE, _SYMLINK, _COPY = range(3)
@@ -35,14 +37,15 @@ def check_path(path: bytes) -> tuple[bytes, ...]:
     """The components of a relative path.
 
     Raises:
-        NameRefusedError: one of them is not what a file can be called, or all are too long.
+        NameRefusedError: one of them is not what a file can be called, or they are too many, or all
+            together too long.
     """
     names = tuple(path.split(b"/"))
     for name in names:
         if name in {b"", b".", b".."} or b"\0" in name or len(name) > MAX_NAME:
             raise NameRefusedError(f"{_shown(path)} is not a name that a file can have")
-    if len(path) > MAX_PATH:
-        raise NameRefusedError(f"{_shown(path[:80])}... is too long a path")
+    if len(path) > MAX_PATH or len(names) > MAX_DEPTH:
+        raise NameRefusedError(f"{_shown(path[:80])}... is too long a path, or too deep")
     return names
 
 

@@ -9,6 +9,10 @@ PACKS: Final = (
     "Back up again: what the source still has is written anew. Then `holdfast repair packs` saves"
     " what can be read, and `holdfast repair snapshots --forget` leaves out what is lost."
 )
+SPARE_PACKS: Final = (
+    "Nothing that snapshots need is lost: `holdfast repair packs` takes the damaged packs apart and"
+    " keeps what can be read."
+)
 BLOBS: Final = (
     "Back up again: what the source still has is written anew. Then `holdfast repair snapshots"
     " --forget` leaves out what is lost."

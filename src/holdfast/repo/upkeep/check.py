@@ -136,6 +136,8 @@ class CheckReport:
         kinds = {finding.kind for finding in self.findings if finding.harmful}
         if FileKind.INDEX in kinds:
             return f"{advice.INDEX} Then check again."
+        if kinds == {FileKind.PACK} and not self.affected:
+            return advice.SPARE_PACKS
         steps = []
         if self.found_by_reading and FileKind.PACK in kinds:
             steps.append(advice.REMEMBERED if self.remembered else advice.NOT_REMEMBERED)

@@ -100,6 +100,8 @@ class PruneCounts:
     repack: Amount = field(default_factory=Amount)
     repack_drop: Amount = field(default_factory=Amount)
     orphan_bytes: int = 0
+    remnant_bytes: int = 0
+    """of packs that are cut short"""
     packs_keep: int = 0
     packs_repack: int = 0
     packs_remove: int = 0
@@ -184,6 +186,8 @@ def plan_prune(
     orphans = frozenset(inventory.stored.keys() - named - waiting.keys())
     counts.packs_orphan = len(orphans)
     counts.orphan_bytes = sum(inventory.stored[pack] for pack in orphans)
+    missing = frozenset(absent & named)
+    counts.remnant_bytes = sum(inventory.stored.get(pack, 0) for pack in missing)
     indexed = [share for share in shares if share.pack in named or share.used]
     unneeded = [share for share in indexed if not share.used]
     for share in shares:
@@ -202,7 +206,7 @@ def plan_prune(
         repack=_kept_blobs(used, {share.pack: share.keeps for share in chosen}),
         remove=remove,
         orphans=orphans,
-        missing=frozenset(absent & named),
+        missing=missing,
         rescue=frozenset(share.pack for share in shares if share.used and share.pack in waiting),
         compress=frozenset(share.pack for share in chosen if share.compress),
         counts=counts,

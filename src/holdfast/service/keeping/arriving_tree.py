@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Self, cast
 from holdfast.core.entries import Kind
 from holdfast.core.errors import ClosedError, NameRefusedError
 from holdfast.repo.saving.intake_archives import receive
+from holdfast.repo.saving.intake_tree import check_path
 from holdfast.service.keeping.arriving import Sealed, discard, tmp_parts
 from holdfast.service.keeping.digests import Digester
 from holdfast.service.keeping.disk import claim, explained, told, write_all
 from holdfast.service.keeping.flow import WINDOW, Flow
 from holdfast.service.keeping.lists import ListWriter, Member, list_parts, members, tree_digest
-from holdfast.service.keeping.naming import NAME_BYTES, safe_uid
+from holdfast.service.keeping.naming import safe_uid
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
     from holdfast.repo.saving.intake import TreeSession
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 
 _UNFINISHED: Final = 8
 """Files whose content is given but not yet on the disk; more wait."""
-_NO_NAMES: Final = frozenset({b"", b".", b".."})
 
 
 class FolderTree:
@@ -94,7 +95,7 @@ class FolderTree:
         return self._file
 
     def directory(self, path: bytes, *, mode: int = 0o755, mtime: int | None = None) -> None:
-        parts = _parts(path)
+        parts = check_path(path)
         self._check_open()
         with told(f"keep {_shown(path)}"):
             self._make_way(parts)
@@ -114,7 +115,7 @@ class FolderTree:
             raise NameRefusedError(f"{_shown(path)} is a link to {_shown(earlier)}: there is none")
         if path == earlier:
             return
-        parts, others = self._make_ready(path), _parts(earlier)
+        parts, others = self._make_ready(path), check_path(earlier)
         with told(f"keep {_shown(path)}"), self._above(others) as here, self._above(parts) as there:
             self._yard.root.disk.link(here, others[-1], there, parts[-1])
         self._add(replace(found, path=path))
@@ -125,12 +126,12 @@ class FolderTree:
     def _when(self, mtime: int | None) -> int:
         return self._order.received if mtime is None else mtime
 
-    def _above(self, parts: list[bytes]) -> AbstractContextManager[int]:
+    def _above(self, parts: Sequence[bytes]) -> AbstractContextManager[int]:
         return self._yard.root.folder((*tmp_parts(self._uid), *parts[:-1]))
 
-    def _make_ready(self, path: bytes) -> list[bytes]:
+    def _make_ready(self, path: bytes) -> Sequence[bytes]:
         """For a new file or link: folders above it, and nothing in its place."""
-        parts = _parts(path)
+        parts = check_path(path)
         self._check_open()
         if path in self._folders:
             raise NameRefusedError(f"{_shown(path)} is a directory and a file at once")
@@ -143,7 +144,7 @@ class FolderTree:
                     self._yard.root.disk.unlink(above, parts[-1])
         return parts
 
-    def _make_way(self, parts: list[bytes]) -> None:
+    def _make_way(self, parts: Sequence[bytes]) -> None:
         for end in range(1, len(parts) + 1):
             path = b"/".join(parts[:end])
             if path in self._others:
@@ -402,14 +403,6 @@ class FolderTreeFile:
             self.end()
         else:
             self.stop()
-
-
-def _parts(path: bytes) -> list[bytes]:
-    parts = path.split(b"/")
-    for name in parts:
-        if name in _NO_NAMES or b"\0" in name or len(name) > NAME_BYTES:
-            raise NameRefusedError(f"{_shown(path)} is no path that can be kept")
-    return parts
 
 
 def _shown(path: bytes) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import secrets
 import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
@@ -193,7 +194,11 @@ class Root:
         self.disk.unlink(here, name)
 
     def remove(self, parts: Sequence[str]) -> None:
-        """A file or a folder with all that is in it; nothing there is well. Durable."""
+        """A file or a folder with all that is in it, however deep; nothing there is well. Durable.
+
+        What was in a folder lies beside it for a moment, as `NAME.` and letters: call it for what
+        lies where left-overs are removed at a start.
+        """
         try:
             with self.folder(parts[:-1]) as folder:
                 self._remove(folder, parts[-1])
@@ -201,19 +206,34 @@ class Root:
         except FileNotFoundError:
             pass
 
-    def _remove(self, folder: int, name: str | bytes) -> None:
+    def _remove(self, folder: int, name: str) -> None:
+        """Without calls or descriptors within each other: nobody knows how deep it is."""
         if not is_folder(folder, name):
             with suppress(FileNotFoundError):
                 self.disk.unlink(folder, name)
             return
+        left = [name]
+        while left:
+            each = left.pop()
+            with suppress(FileNotFoundError):  # at a start, another process may remove it, too
+                left += self._empty(folder, each, beside=name)
+                self.disk.remove_folder(folder, each)
+
+    def _empty(self, folder: int, name: str, *, beside: str) -> list[str]:
+        """What the folders in it are called now."""
+        moved = []
         inside = os.open(name, _FOLDER, dir_fd=folder)
         try:
-            for each in os.listdir(inside):  # noqa: PTH208  a descriptor
-                self._remove(inside, each)
+            for entry in os.listdir(inside):  # noqa: PTH208  a descriptor
+                if is_folder(inside, entry):
+                    moved.append(f"{beside}.{secrets.token_hex(8)}")
+                    self.disk.rename(inside, entry, folder, moved[-1])
+                else:
+                    with suppress(FileNotFoundError):
+                        self.disk.unlink(inside, entry)
         finally:
             os.close(inside)
-        with suppress(FileNotFoundError):
-            self.disk.remove_folder(folder, name)
+        return moved
 
     def remove_empty(self, parts: Sequence[str]) -> None:
         """A folder and those above it as long as they are empty."""

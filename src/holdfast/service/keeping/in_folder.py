@@ -399,8 +399,8 @@ class FolderKeeper:
     def delete(self, backup: Backup) -> None:
         with told(f"delete {backup.path}"):
             if backup.uid not in self._journal.standing and self._is_ours_all_the_same(backup):
-                self._root.remove(parts_of(backup.path))
-                self._root.remove(list_parts(backup.uid))
+                self._put_away(backup.uid, tuple(parts_of(backup.path)))
+                self._remove_for_good(backup.uid)
             else:
                 self._delete(backup.uid)
 
@@ -422,11 +422,17 @@ class FolderKeeper:
             if standing is None:
                 return
             lies = self._found_at(standing.lies(uid), standing.before)
-            self._root.remove(gone_parts(uid))
-            with suppress(FileNotFoundError):
-                self._root.move(lies, gone_parts(uid))
+            self._put_away(uid, lies)
             self._journal.append([{"do": "delete", "uid": uid}])
             self._tidy_above(lies)
+        self._remove_for_good(uid)
+
+    def _put_away(self, uid: str, lies: tuple[str, ...]) -> None:
+        self._root.remove(gone_parts(uid))
+        with suppress(FileNotFoundError):
+            self._root.move(lies, gone_parts(uid))
+
+    def _remove_for_good(self, uid: str) -> None:
         self._root.remove(gone_parts(uid))
         self._root.remove(list_parts(uid))
 

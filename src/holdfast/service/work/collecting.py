@@ -1,14 +1,16 @@
 """The task that backs up what a target's source names on this machine.
 
 `target.source`: `paths` (files and folders) with `excludes`; or `command` (an argument list whose
-output is kept) with `filename`; or `api` (the folder of an archiver's project).
+output is kept) with `filename`; or `api` (the folder of an archiver's project); or `module` (by
+its name) with `resource` and `parameters`.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-from contextlib import closing, nullcontext
+import tempfile
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +120,26 @@ def _source(source: Json, repository: Repository) -> AbstractContextManager[Any]
         from holdfast.sources.restapi.project.project import load_project
 
         return closing(ApiSource(load_project(Path(folder))))
-    raise InvalidError("the target has no source", remedy="Give it paths, a command, or an api.")
+    if name := source.get("module"):
+        return _module(name, source, repository)
+    raise InvalidError(
+        "the target has no source", remedy="Give it paths, a command, an api, or a module."
+    )
+
+
+@contextmanager
+def _module(name: str, source: Json, repository: Repository) -> Iterator[Source]:
+    from holdfast.sources.modules import Asked, module
+
+    with tempfile.TemporaryDirectory(prefix="holdfast-") as scratch:
+        asked = Asked(
+            resource=source.get("resource") or "",
+            parameters=source.get("parameters") or {},
+            scratch=Path(scratch),
+            clock=repository.clock,
+        )
+        with module(name).open(asked) as opened:
+            yield opened
 
 
 def _keep(

@@ -32,11 +32,13 @@ KIND_BITS = 0o170000
 
 
 class Owners:
-    """Names of users and groups, each looked up once. Who has none is called ""."""
+    """Names of users and groups, each looked up once. Who has none is called ""; so is everybody
+    where `named` is False.
+    """
 
-    def __init__(self) -> None:
-        self.users = _Names(_user_name)
-        self.groups = _Names(_group_name)
+    def __init__(self, *, named: bool = True) -> None:
+        self.users = _Names(_user_name if named else _no_name)
+        self.groups = _Names(_group_name if named else _no_name)
 
 
 class _Names(dict[int, str]):
@@ -51,6 +53,10 @@ class _Names(dict[int, str]):
             name = ""
         self[number] = name
         return name
+
+
+def _no_name(number: int) -> str:  # noqa: ARG001  nobody has one
+    return ""
 
 
 def _user_name(number: int) -> str:

@@ -4,57 +4,83 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from holdfast.core.errors import InvalidError, SourceMissingError
 from holdfast.sources.files.filters import Filters
 from holdfast.sources.files.source import FileSource
-from holdfast.sources.modules import Resource, refuse_unknown
+from holdfast.sources.modules import TITLES, Resource, refuse_back
+from holdfast.sources.parameters import described, parameters_of, read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
-    from holdfast.core.source import Source
+    from holdfast.core.source import Kept, Source
     from holdfast.sources.modules import Asked
 
-_PARAMETERS: Final = {
-    "paths": list, "excludes": list, "exclude_caches": bool, "one_file_system": bool,
-}  # fmt: skip
+_NO_SNAPSHOT = "files are read as they are; a file that changes meanwhile is named."
+_NO_SCRIPT = "there is no snapshot that it could belong to; scripts belong to a rule."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilesSettings:
+    """The second half has the names that RuBackup's clients use."""
+
+    paths: tuple[str, ...] = described((), "More paths beside the resource.")
+    excludes: tuple[str, ...] = described((), "Patterns of what is left out, as in restic.")
+    exclude_caches: bool = described(
+        default=False, meaning="Leave out what lies beside a CACHEDIR.TAG."
+    )
+    one_file_system: bool = described(
+        default=False, meaning="Do not cross into other file systems."
+    )
+    file_list: bool = described(
+        default=True,
+        meaning="Keep a list of the files, for restoring some of them.",
+        only="the list is a part of every backup.",
+    )
+    numeric_owner: bool = described(
+        default=False, meaning="Keep the numbers of owners and groups only, not their names."
+    )
+    use_snapshot: bool = described(
+        default=False, meaning="Read from a snapshot of the file system.", only=_NO_SNAPSHOT
+    )
+    ignore_errors_snapshot: bool = described(
+        default=True,
+        meaning="Go on without a snapshot where none can be made; there is none to be made.",
+    )
+    snapshot_type: str = described("", "Sort of snapshot.", only=_NO_SNAPSHOT)
+    snapshot_size: int = described(10, "Room for a snapshot, in percent; without one not used.")
+    script_before_snapshot: str = described("", "Script.", only=_NO_SCRIPT)
+    script_after_snapshot: str = described("", "Script.", only=_NO_SCRIPT)
+    script_error_snapshot: str = described("", "Script.", only=_NO_SCRIPT)
 
 
 class FilesModule:
     """See `sources.modules.Module`."""
 
     name = "files"
+    parameters = parameters_of(FilesSettings)
+    putting_back = None
 
     def available(self) -> bool:
         return True
 
     def check(self, asked: Asked) -> None:
-        refuse_unknown(asked.parameters, _PARAMETERS)
-        for name in ("paths", "excludes"):
-            if not all(isinstance(each, str) and each for each in asked.parameters.get(name) or ()):
-                text = f"{name} must be a list of texts."
-                raise InvalidError(text, fields={name: ("type", text)})
-        for path in _paths(asked):
-            if not os.path.isabs(path):
-                text = f"{path!r} is no absolute path"
-                raise InvalidError(text, fields={"resource": ("relative", text)})
-        if not _paths(asked):
-            text = "no path was named"
-            raise InvalidError(text, fields={"resource": ("missing", text)})
+        _read(asked)
 
     def open(self, asked: Asked) -> AbstractContextManager[Source]:
-        self.check(asked)
+        settings, paths = _read(asked)
         filters = Filters(
-            excludes=tuple(asked.parameters.get("excludes") or ()),
-            exclude_caches=bool(asked.parameters.get("exclude_caches")),
-            one_file_system=bool(asked.parameters.get("one_file_system")),
+            excludes=settings.excludes,
+            exclude_caches=settings.exclude_caches,
+            one_file_system=settings.one_file_system,
             skip=asked.skip,
         )
-        return nullcontext(FileSource([os.fsencode(path) for path in _paths(asked)], filters))
+        roots = [os.fsencode(path) for path in paths]
+        return nullcontext(FileSource(roots, filters, names=not settings.numeric_owner))
 
     def resources(self, asked: Asked) -> Sequence[Resource]:
         """The entries of the folder that is the resource, of the top where none is named."""
@@ -72,10 +98,20 @@ class FilesModule:
             raise SourceMissingError(f"{folder} cannot be listed: {error.strerror}") from error
         return sorted(found, key=lambda each: each.name)
 
-    def put_back(self, asked: Asked, folder: Path) -> None:
-        del asked, folder
-        raise InvalidError("files are given back as files; there is no application to put them in")
+    def put_back(self, asked: Asked, kept: Kept) -> str:
+        del asked, kept
+        return refuse_back(TITLES[self.name])
 
 
-def _paths(asked: Asked) -> list[str]:
-    return [path for path in (asked.resource, *(asked.parameters.get("paths") or ())) if path]
+def _read(asked: Asked) -> tuple[FilesSettings, list[str]]:
+    """Settings and paths. Raises InvalidError."""
+    settings = read_settings(FilesSettings, asked.parameters)
+    paths = [path for path in (asked.resource, *settings.paths) if path]
+    if not paths:
+        text = "no path was named"
+        raise InvalidError(text, fields={"resource": ("missing", text)})
+    for path in paths:
+        if not os.path.isabs(path):
+            text = f"{path!r} is no absolute path"
+            raise InvalidError(text, fields={"resource": ("relative", text)})
+    return settings, paths

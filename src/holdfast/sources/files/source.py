@@ -37,7 +37,10 @@ class FileSource:
             or a filter is malformed.
     """
 
-    def __init__(self, roots: Iterable[bytes], filters: Filters | None = None) -> None:
+    def __init__(
+        self, roots: Iterable[bytes], filters: Filters | None = None, *, names: bool = True
+    ) -> None:
+        """`names` False: owners and groups are kept as numbers only."""
         self._placed = clean_roots(roots)
         self.roots: Sequence[bytes] = tuple(root.path for root in self._placed)
         self.filters = filters or Filters()
@@ -45,7 +48,7 @@ class FileSource:
         refuse_clashes(self._placed, Exclusion(self.filters))
         self._root_paths = frozenset(self.roots)
         self._ancestors = ancestors(self.roots)
-        self._owners = Owners()
+        self._owners = Owners(named=names)
 
     def visits(self) -> Steps:
         """The steps of `walk`, as the file system gives them."""

@@ -13,9 +13,9 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin
 
 from holdfast.core.errors import ProjectError
+from holdfast.net.addresses import led_to
 from holdfast.sources.restapi.records.documents import MISSING, value_at
 
 if TYPE_CHECKING:
@@ -121,6 +121,9 @@ class Chain:
             link: the answer's Link header, "" for none.
             url: where the answer came from.
             cursor_header: the value of the header that carries the cursor.
+
+        Raises:
+            AddressError: what is named as the next page is no address.
         """
         data, splitter = self._project.data, self._project.settings.splitter
         kind = self._project.source.iterate_by
@@ -135,11 +138,11 @@ class Chain:
                 return self._after_cursor(mark, document, cursor_header)
             case "link":
                 found = next_link(link)
-                target = urljoin(url, found) if found else ""
+                target = led_to(url, found) if found else ""
                 return _follow(mark, target, url, "no next Link")
             case "next_url":
                 found = value_at(document, data.next_url_key or "", splitter)
-                target = urljoin(url, found) if isinstance(found, str) and found else ""
+                target = led_to(url, found) if isinstance(found, str) and found else ""
                 return _follow(mark, target, url, f"{data.next_url_key} is absent")
         return self._after_id(mark, records)
 
@@ -154,6 +157,8 @@ class Chain:
             found = value_at(document, data.next_cursor_key, self._project.settings.splitter)
         if found in (MISSING, None, "", False):
             return Step(None, "no next cursor")
+        if found == "0" and name in mark.params:
+            return Step(None, "no next cursor")  # it would be the first page again
         if mark.params.get(name) == found:
             return Step(None, "the cursor repeats itself")
         return Step(Mark({**mark.params, name: found}))

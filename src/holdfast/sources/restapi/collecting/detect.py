@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urljoin
 
 from holdfast.core.errors import AnswerError, FetchError
+from holdfast.net.addresses import led_to
 from holdfast.net.egress import OWN_MACHINE
 from holdfast.sources.restapi.asking import clues
 from holdfast.sources.restapi.asking.paging import next_link
@@ -35,6 +35,12 @@ if TYPE_CHECKING:
 
 _GUESSES = (("page", "page"), ("skip", "offset"), ("skip", "skip"))
 """Tried when nothing tells how to go on."""
+_FURTHER_GUESSES = (
+    ("skip", "$skip"), ("page", "pageNumber"), ("page", "pageNo"), ("page", "pageNum"),
+    ("page", "p"), ("skip", "start"), ("since", "starting_after"), ("since", "since_id"),
+    ("since", "after_id"),
+)  # fmt: skip
+"""Tried, too, when it is certain that there is more."""
 _DEFAULT_SIZE = 100
 _LED_BY = {
     "data_key", "total_number_key", "pages_number_key", "next_url_key", "next_cursor_key",
@@ -121,6 +127,7 @@ class _Detective:
         if key := clues.find_change_key(self._records):
             self._found["data"]["change_key"] = key
         self._one_page = total is not None and int(total.value) <= len(self._records)
+        self._announces_more = total is not None and not self._one_page
         test_read, proved = await self._find_paging()
         if self._one_page and proved:
             # the number is how many records this page has, not how many there are
@@ -155,11 +162,11 @@ class _Detective:
             link = next(
                 next_link(value) for name, value in self._answer.headers if name.lower() == "link"
             )
-            return await self._try({}, url=urljoin(self._answer.url, link))
+            return await self._try({}, url=led_to(self._answer.url, link))
         if found := clues.find_next_url(self._document):
             self._found["project"]["iterate_by"] = "next_url"
             self._write_paths({"next_url_key": found.path})
-            return await self._try({}, url=urljoin(self._answer.url, str(found.value)))
+            return await self._try({}, url=led_to(self._answer.url, str(found.value)))
         if header := clues.find_cursor_header(self._answer.headers):
             self._found["data"]["next_cursor_header"] = header
             return await self._try_cursor("cursor", self._answer.header(header))
@@ -176,11 +183,8 @@ class _Detective:
     async def _find_numbers(self, known: dict[str, Any]) -> tuple[str, bool]:
         size = clues.pick(known, "size")
         since, low, high = (clues.pick(known, kind) for kind in ("since", "from", "to"))
-        if since and self._records and (key := self._found["data"].get("item_key")):
-            self._found["project"]["iterate_by"] = "since_id"
-            self._found["params"]["since_id_param"] = since
-            newest = value_at(self._records[-1], key)
-            return await self._try({since: newest})
+        if since and self._records and "item_key" in self._found["data"]:
+            return await self._try_since(since)
         if low and high and clues.is_date(known[low]):
             self._found["project"]["iterate_by"] = "window"
             self._found["params"] |= {
@@ -201,15 +205,34 @@ class _Detective:
         return await self._guess()
 
     async def _guess(self) -> tuple[str, bool]:
-        shown = ""
-        for kind, name in _GUESSES:
-            shown, proved = await self._try_number(kind, name, zero_based=False)
+        more = clues.find_more(self._document)
+        certain = self._announces_more or bool(more and more.value)
+        for kind, name in (*_GUESSES, *(_FURTHER_GUESSES if certain else ())):
+            if kind != "since":
+                shown, proved = await self._try_number(kind, name, zero_based=False)
+            elif "item_key" in self._found["data"]:
+                shown, proved = await self._try_since(name)
+            else:
+                continue
             if proved:
+                if more and kind == "since":
+                    self._write_paths({"has_more_key": more.path})
                 return shown, proved
-            self._found["params"].pop("page_number_param", None)
-            self._found["params"].pop("count_skip_param", None)
+            for word in ("page_number_param", "count_skip_param", "since_id_param"):
+                self._found["params"].pop(word, None)
         self._found["project"].pop("iterate_by", None)
+        if certain:
+            return (
+                "test read: found no way to a second page, though there is one: say in [params]"
+                " what leads to it"
+            ), False
         return "test read: found no way to a second page; it may be the only one", False
+
+    async def _try_since(self, name: str) -> tuple[str, bool]:
+        self._found["project"]["iterate_by"] = "since_id"
+        self._found["params"]["since_id_param"] = name
+        newest = value_at(self._records[-1], self._found["data"]["item_key"])
+        return await self._try({name: newest})
 
     async def _try_number(self, kind: str, name: str, *, zero_based: bool) -> tuple[str, bool]:
         self._found["project"]["iterate_by"] = kind

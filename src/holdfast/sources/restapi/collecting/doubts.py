@@ -27,7 +27,7 @@ async def settle(walk: NumberedWalk) -> None:
     """
     while not walk.ending.failed and await _look_past(walk):
         await walk.go_on()
-    for fill in (_fill_holes, _fill_short):
+    for fill in (_fill_holes, _ask_alike, _fill_short):
         if not walk.ending.failed:
             await fill(walk)
     if not walk.ending.failed and await _fill_tail(walk):
@@ -101,6 +101,51 @@ async def _fill_holes(walk: NumberedWalk) -> None:
             walk.nothing[number] = why
             walk.ending.holes += 1
             walk.ending.notes.append(f"{why}, though later pages have records")
+
+
+async def _ask_alike(walk: NumberedWalk) -> None:
+    """Asks again for pages that are wholly alike, though their records are not: one may have been
+    given for the other, and a total that counts both cannot tell. Where they stay so that is said.
+    """
+    alike = [
+        (number, other) for number, other in sorted(walk.intake.alike.items())
+        if not _is_uniform(walk, number)
+    ]  # fmt: skip
+    if not alike or len(walk.digests) == 1:
+        return
+    stay: list[str] = []
+    for number, other in alike:
+        if len(stay) < _IN_VAIN and await _tell_apart(walk, number, other):
+            del walk.intake.alike[number]
+        else:
+            stay.append(f"page {number} repeats page {other}")
+    if stay:
+        walk.ending.holes += len(stay)
+        more = f", and {len(stay) - _FEW} more" if len(stay) > _FEW else ""
+        walk.ending.notes.append(
+            f"{', '.join(stay[:_FEW])}{more}: records of their own may be missing, which"
+            " data.item_key would tell"
+        )
+
+
+async def _tell_apart(walk: NumberedWalk, *numbers: int) -> bool:
+    """Whether one of two pages has records of its own at another look; it is stored then."""
+    for number in numbers:
+        old = walk.intake.stored_page(number)
+        result = await walk.intake.fetch_again(
+            number, walk.changes(number), known=walk.digests, why="it repeats a page", tries=_FEW
+        )
+        if old is not None and not isinstance(result, FetchError):
+            walk.intake.tally.uncount(old)
+            await walk.take(number, *result)
+            return True
+    return False
+
+
+def _is_uniform(walk: NumberedWalk, number: int) -> bool:
+    """Whether a page holds one record many times: then there may well be more of the same."""
+    page = walk.intake.stored_page(number)
+    return page is None or all(record == page.records[0] for record in page.records)
 
 
 async def _fill_short(walk: NumberedWalk) -> None:

@@ -58,6 +58,8 @@ class Intake:
         """Records of each page that need not be asked for, by the page's number."""
         self.last = project.params.start_page
         """The highest of them."""
+        self.alike: dict[int, int] = {}
+        """Of them, pages that hold record for record what an earlier one holds, and which."""
         self._side = side
         self._writer = writer
         self._hooks = hooks
@@ -89,6 +91,7 @@ class Intake:
     def begin_again(self) -> None:
         """As if nothing had been stored."""
         self.counts.clear()
+        self.alike.clear()
         self.last = self.project.params.start_page
         self.tally.reset()
 
@@ -128,7 +131,7 @@ class Intake:
         )
         await self._hooks.after_response(draft, number, answer)
         page: Page = answer.judged
-        self.tally.hear(page, answer.time, part=part)
+        self.tally.hear(page, answer.time, elapsed=answer.elapsed, part=part)
         return answer, page
 
     async def fetch_again(

@@ -367,9 +367,15 @@ def _restore(intake: Intake) -> dict[int, int]:
         if response.time < again or body is None or response.name != intake.name(response.number):
             continue
         page = intake.reader.read_stored(body)
-        mark, _ = chain_position(json.loads(response.evidence))
-        intake.tally.hear(page, part=part_of(mark))
+        evidence = json.loads(response.evidence)
+        mark, _ = chain_position(evidence)
+        when = datetime.fromisoformat(evidence["time"]) if "time" in evidence else None
+        elapsed = evidence.get("elapsed", 0.0)
+        intake.tally.hear(page, when, elapsed=elapsed, part=part_of(mark))
         intake.take_over(response.number, page)
+        if page.digest in digests:
+            numbers = digests[page.digest], response.number
+            intake.alike[max(numbers)] = min(numbers)
         digests[page.digest] = response.number
     return digests
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from holdfast.sources.restapi.asking.pages import keys_of
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 
     from holdfast.sources.restapi.asking.pages import Page
     from holdfast.sources.restapi.project.project import Project
-
-_FIELDS = 12
 
 _FIELDS = 12
 
@@ -47,6 +46,8 @@ class Tally:
     _totals: dict[str, int] = field(default_factory=dict)
     """What the API said last, by part of the list."""
     _heard: datetime | None = None
+    _told: datetime | None = None
+    """When the announcement came that is believed now."""
     _keys: KeyCount = field(default_factory=KeyCount)
 
     @property
@@ -54,9 +55,15 @@ class Tally:
         """What the API said last, of all parts together."""
         return sum(self._totals.values()) if self._totals else None
 
-    def hear(self, page: Page, when: datetime | None = None, *, part: str = "") -> None:
-        """Takes over what a page announces, unless a later one has spoken already. `part` names
-        the part of the list that the page's total is about.
+    def hear(
+        self, page: Page, when: datetime | None = None, *, elapsed: float = 0.0, part: str = ""
+    ) -> None:
+        """Takes over what a page announces, unless a later one has spoken already.
+
+        Args:
+            when: it came.
+            elapsed: seconds since it was asked for.
+            part: of the list that the page's total is about.
         """
         if when is not None and self._heard is not None and when < self._heard:
             return
@@ -77,8 +84,11 @@ class Tally:
         if page.total < before:
             if self.project.source.iterate_by == "since_id":
                 return  # it counts what is left after the id that was sent
+            if when and self._told and when - timedelta(seconds=elapsed) < self._told:
+                return  # it was asked for before the higher number came: they may have crossed
             self.shrank = True
         self._totals[part] = page.total
+        self._told = when
 
     def disprove(self, total: int) -> None:
         """From now on no total is announced, as far as this run is concerned."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core.errors import AuthError, FetchError
+from holdfast.sources.restapi.asking.pages import keys_of
 from holdfast.sources.restapi.asking.paging import (
     Chain,
     Mark,
@@ -26,9 +27,11 @@ from holdfast.sources.restapi.collecting import doubts
 
 if TYPE_CHECKING:
     from holdfast.sources.restapi.asking.pages import Page
+    from holdfast.sources.restapi.asking.paging import Step
     from holdfast.sources.restapi.asking.session import Answer
     from holdfast.sources.restapi.collecting.intake import Intake
     from holdfast.sources.restapi.collecting.tally import Tally
+    from holdfast.sources.restapi.project.project import Project
 
 _GONE = frozenset({404, 410, 416})
 _REFUSED = frozenset({400, 422})
@@ -92,6 +95,10 @@ class NumberedWalk:
         """So much failed that asking on is of no use."""
         self._limit = max(project.params.page_size_limit, 1)
         self._stride: int = notes.get("stride", self._limit)
+        self._keys: dict[int, int] = {}
+        """Of pages, by their records' keys: the first page that has them."""
+        self._again: set[int] = set()
+        """Pages whose keys are those of an earlier one."""
         self._gone: set[int] = set()
         """Those of `nothing` that the API itself says are not there."""
         self._streak = 0
@@ -113,6 +120,11 @@ class NumberedWalk:
             await self.go_on()
             await doubts.settle(self)
             self.ending.reason = self._why()
+        if self.expected() is None and self._runs_on():
+            self.ending.reason = "the last pages bring only records that came before"
+            self.ending.notes.append(
+                f"{self.ending.reason}, changed: is data.item_key what tells records apart?"
+            )
         if len(self.digests) == 1 < len(self.intake.stored):
             self.ending.notes.append("all pages are alike: does the API heed the page's number?")
         if self.tally.disproved is not None:
@@ -173,6 +185,8 @@ class NumberedWalk:
             return
         known = self.digests.get(page.digest)
         if known is not None and self._may_be_alike(max(known, number)):
+            if known != number:
+                self.intake.alike[max(known, number)] = min(known, number)
             await self.intake.store(number, answer, page)
             return
         if known is not None and known < number:
@@ -184,7 +198,29 @@ class NumberedWalk:
             await self.intake.forget(known)
             self.tally.uncount(page)
         self.digests[page.digest] = number
+        self._watch_keys(number, page)
         await self.intake.store(number, answer, page)
+
+    def _watch_keys(self, number: int, page: Page) -> None:
+        """Remembers, where no announcement ends the list, which pages have the very keys of another
+        though not its very records.
+        """
+        project = self.intake.project
+        if self.expected() is not None or not project.data.item_key:
+            return
+        keys = keys_of(project, page.records)
+        if None in keys:
+            return
+        mark = hash(tuple(keys))
+        known = self._keys.setdefault(mark, number)
+        if known != number:
+            self._again.add(max(known, number))
+            self._keys[mark] = min(known, number)
+
+    def _runs_on(self) -> bool:
+        """The last pages bring nothing but records that came before."""
+        last = self.intake.last
+        return self._again.issuperset(range(last - _PATIENCE + 1, last + 1))
 
     def expected(self) -> int | None:
         """The last page by what the API announces; None where it announces nothing."""
@@ -281,7 +317,7 @@ class NumberedWalk:
             return -1
         if expected is None:
             # One page that is not there may be a slip, too: the one behind it tells.
-            ended = len(proof) >= _TWICE
+            ended = len(proof) >= _TWICE or self._runs_on()
             return -1 if ended else max(ahead, last + len(proof) + 1)
         if len(proof) >= _PATIENCE or (proof and last >= expected):
             return -1
@@ -386,17 +422,14 @@ async def _follow(
     while True:
         try:
             answer, page = await intake.fetch(number, sent(mark), url=mark.url, part=part_of(mark))
+            step = _after(chain, mark, answer, page)
         except FetchError as error:
             ending.failed[number] = error
             return ending
-        header = chain.cursor_header()
-        step = chain.after(
-            mark, document=page.document, records=page.records, url=answer.url,
-            link=", ".join(value for name, value in answer.headers if name.lower() == "link"),
-            cursor_header=answer.header(header) if header else None,
-        )  # fmt: skip
         if page.records and page.digest == before:
             ending.reason = f"page {number} repeats page {number - 1}"
+            if not _tells_apart(intake.project, page) and not _all_came(intake.tally):
+                ending.notes.append(f"{ending.reason}, of records that nothing tells apart")
             return ending
         before = page.digest
         empty = 0 if page.records else empty + 1
@@ -416,6 +449,21 @@ async def _follow(
         been.add(place)
         mark = step.mark
         number += 1
+
+
+def _after(chain: Chain, mark: Mark, answer: Answer, page: Page) -> Step:
+    """Raises AddressError where the answer names a next page that is none."""
+    header = chain.cursor_header()
+    return chain.after(
+        mark, document=page.document, records=page.records, url=answer.url,
+        link=", ".join(value for name, value in answer.headers if name.lower() == "link"),
+        cursor_header=answer.header(header) if header else None,
+    )  # fmt: skip
+
+
+def _tells_apart(project: Project, page: Page) -> bool:
+    """Whether a page that comes again is no news: its records have keys, or differ at least."""
+    return bool(project.data.item_key) or any(row != page.records[0] for row in page.records)
 
 
 def _place(mark: Mark) -> int:

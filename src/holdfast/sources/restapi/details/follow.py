@@ -117,8 +117,9 @@ def _follow_rule(
         key = rule.follow_url_key if by_url else rule.follow_item_key
         if key:
             word = "follow_url_key" if by_url else "follow_item_key"
+            keys = [key, *project.data.item_key[:1]] if rule.follow_mode == "drilldown" else [key]
             check_keys(
-                state(project, archive), [key], word=f"follow.{word}",
+                state(project, archive), keys, word=f"follow.{word}",
                 splitter=project.settings.splitter,
             )  # fmt: skip
         collector = open_collector(

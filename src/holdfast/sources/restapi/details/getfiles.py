@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from holdfast.core.errors import FetchError, ProjectError
+from holdfast.core.errors import AddressError, FetchError, ProjectError
 from holdfast.core.progress import Silence
 from holdfast.net.egress import OWN_MACHINE
 from holdfast.sources.restapi.asking.redact import holds_secret
@@ -48,6 +48,8 @@ class Wanted:
     value: str
     url: str
     name: str
+    flaw: AddressError | None = None
+    """Why the value makes no address."""
 
 
 @dataclass(slots=True)
@@ -124,10 +126,13 @@ def _batches(project: Project, archive: Archive) -> Iterator[list[Any]]:
 
 def _wanted(project: Project, files: Files, value: str) -> Wanted:
     start = project.source.url
-    if "{" in files.root_url or files.fetch_mode == "pattern":
-        url = filled(files.root_url, value, start)
-    else:
-        url = joined(files.root_url, value, start)
+    try:
+        if "{" in files.root_url or files.fetch_mode == "pattern":
+            url = filled(files.root_url, value, start)
+        else:
+            url = joined(files.root_url, value, start)
+    except AddressError as error:
+        return Wanted(value, value, key_name(value, files.default_ext), error)
     if files.storage_mode == "id":
         return Wanted(value, url, key_name(value, files.default_ext))
     return Wanted(value, url, path_name(url, secret=holds_secret(files.root_url)))
@@ -165,6 +170,8 @@ class _Getting:
 
     async def _get_all(self, session: Session, headers: tuple[tuple[str, str], ...]) -> None:
         async def work(wanted: Wanted) -> Answer:
+            if wanted.flaw:
+                raise wanted.flaw
             draft = self._draft(wanted)
             with writing(draft):
                 return await session.download(Request(url=wanted.url, headers=headers), draft)

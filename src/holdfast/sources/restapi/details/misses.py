@@ -6,7 +6,7 @@ import csv
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self, TextIO
 
-from holdfast.core.errors import AuthError, FetchError, TlsError
+from holdfast.core.errors import AddressError, AuthError, FetchError, TlsError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,6 +80,8 @@ class Patience:
         refused = isinstance(error, AuthError) and error.status != _FORBIDDEN
         if isinstance(error, TlsError) or refused or not self.errors.continue_on_error:
             raise error
+        if isinstance(error, AddressError):
+            return  # it tells of one record and not of the API
         if error.status is None or error.status >= _SERVER_ERRORS:
             self.in_a_row += 1
         if 0 < self.errors.max_consecutive_errors <= self.in_a_row:

@@ -6,7 +6,7 @@ import string
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from holdfast.core.errors import ProjectError
+from holdfast.core.errors import AddressError
 from holdfast.sources.restapi.asking.request import query_pairs
 from holdfast.sources.restapi.asking.session import Request
 from holdfast.sources.restapi.kept.latest import state
@@ -29,6 +29,8 @@ class Target:
     key: str
     url: str
     params: dict[str, Any] = field(default_factory=dict)
+    flaw: AddressError | None = None
+    """Why the record's own words make no address."""
 
 
 class Targets:
@@ -57,14 +59,13 @@ class Targets:
             return
         for key in self._keys(record):
             if rule.follow_mode == "item":
-                params = {rule.follow_param: key} if rule.follow_param else {}
-                yield Target(str(key), self._filled(record), params)
+                yield self._of_item(record, key)
             else:
                 yield self.of_key(str(key))
 
     def of_key(self, key: str) -> Target:
         """That of a key appended to `follow_pattern`."""
-        return Target(key, joined(self._rule.follow_pattern or "", key, self._project.source.url))
+        return self._joined(key, self._rule.follow_pattern or "", key)
 
     def children(self, document: Any) -> Iterator[str]:
         """Keys of the members of the list at `follow_data_key`, for drilldown."""
@@ -76,7 +77,11 @@ class Targets:
                     yield str(key)
 
     def request(self, target: Target, *, page: int | None = None) -> Request:
-        """The request for a target, or for one page of it."""
+        """The request for a target, or for one page of it. Raises AddressError where its record
+        names none.
+        """
+        if target.flaw:
+            raise target.flaw
         params = dict(self._params)
         changes = target.params | self._paging(page)
         if self._rule.follow_http_mode == "POST":
@@ -85,6 +90,19 @@ class Targets:
             return Request(url=target.url, method="POST", json=params, headers=self._headers)
         query = tuple(query_pairs(params | changes))
         return Request(url=target.url, query=query, headers=self._headers)
+
+    def _of_item(self, record: Any, key: Any) -> Target:
+        params = {self._rule.follow_param: key} if self._rule.follow_param else {}
+        try:
+            return Target(str(key), self._filled(record), params)
+        except AddressError as error:
+            return Target(str(key), self._rule.follow_pattern or "", flaw=error)
+
+    def _joined(self, key: str, prefix: str, value: str) -> Target:
+        try:
+            return Target(key, joined(prefix, value, self._project.source.url))
+        except AddressError as error:
+            return Target(key, value, flaw=error)
 
     def _paging(self, page: int | None) -> dict[str, Any]:
         params = self._rule.params
@@ -105,13 +123,14 @@ class Targets:
         for number, link in enumerate(links):
             # one key and one link is the rule; of several links each needs a name of its own
             key = str(keys[number]) if len(keys) == len(links) else str(link)
-            yield Target(key, joined("", str(link), self._project.source.url))
+            yield self._joined(key, "", str(link))
 
     def _keys(self, record: Any) -> Iterator[Any]:
         if self._rule.follow_item_key:
-            keys = values_at(record, self._path(self._rule.follow_item_key))
+            keys = list(values_at(record, self._path(self._rule.follow_item_key)))
             yield from (key for key in keys if _names(key))
-            return
+            if keys or self._rule.follow_mode != "drilldown":
+                return  # else the members of its lists have another key than the records
         for name in self._project.data.item_key[:1]:
             key = value_at(record, name, self._splitter)
             if key is not MISSING and _names(key):
@@ -135,7 +154,7 @@ class _Filler(string.Formatter):
     def get_field(self, field_name: str, args: Any, kwargs: Any) -> tuple[Any, str]:  # noqa: ARG002 - the library's signature
         value = value_at(kwargs, field_name, self._splitter)
         if value is MISSING:
-            raise ProjectError(f"follow_pattern asks for {{{field_name}}}, which a record lacks")
+            raise AddressError(f"follow_pattern asks for {{{field_name}}}, which the record lacks")
         return value, field_name
 
     def format_field(self, value: Any, format_spec: str) -> str:

@@ -14,13 +14,12 @@ import os
 import sqlite3
 import stat
 import tempfile
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from holdfast.core.entries import Entry, Kind
-from holdfast.core.errors import HoldfastError
 from holdfast.core.source import UP, Found
 from holdfast.sources.files.facts import Owners
 from holdfast.sources.restapi.kept import zipformat
@@ -33,9 +32,10 @@ from holdfast.sources.restapi.kept.shelf import files_folder
 from holdfast.sources.restapi.project.place import PAGES
 from holdfast.sources.restapi.records.naming import safe_name
 from holdfast.sources.restapi.records.writers import encode
+from holdfast.sources.streams import UNKNOWN_SIZE, StreamedContent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from holdfast.core.source import Step
     from holdfast.sources.restapi.kept.keepers import Keeper
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 
 _MADE: Final = ""
 """Label of what no archive holds but is made when it is read."""
-_UNKNOWN_SIZE: Final = 1 << 62
-"""Of a file in the walk that is made while it is read; see `sources.command`."""
 _SCHEMA = """
 CREATE TABLE member(
     key BLOB PRIMARY KEY, label TEXT, name TEXT, size INTEGER, time INTEGER,
@@ -98,9 +96,7 @@ class ApiSource:
                     entry = self._entry(folder, Kind.DIR, size=0, time=self._time)
                     yield Found(b"/".join((self._top, *folders)), entry)
                 made = label == _MADE and size is None
-                entry = self._entry(
-                    name, Kind.FILE, size=_UNKNOWN_SIZE if made else size, time=time
-                )
+                entry = self._entry(name, Kind.FILE, size=UNKNOWN_SIZE if made else size, time=time)
                 yield Found(b"/".join((self._top, *folders, name)), entry)
         yield from [UP] * (len(folders) + 1)
 
@@ -216,50 +212,6 @@ class ApiSource:
             name, kind, mode, size=size, mtime=time, ctime=time, atime=time, uid=owner.uid,
             gid=owner.gid, user=owner.user, group=owner.group, links=1,
         )  # fmt: skip
-
-
-class StreamedContent:
-    """See `core.source.Content`; what is stored does not change."""
-
-    def __init__(self, entry: Entry, begin: Callable[[], Iterator[bytes]]) -> None:
-        self.entry = entry
-        self._begin = begin
-        self._pieces = begin()
-        self._rest = memoryview(b"")
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        try:
-            while not self._rest:
-                piece = next(self._pieces, None)
-                if piece is None:
-                    return 0
-                self._rest = memoryview(piece)
-        except HoldfastError as error:
-            raise OSError(errno.EIO, error.message) from error
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
-
-    def skip_hole(self) -> int:
-        return 0
-
-    def seek(self, offset: int, /) -> None:
-        self.close()
-        self._pieces, self._rest = self._begin(), memoryview(b"")
-        waste = memoryview(bytearray(1 << 16))
-        while offset and (count := self.readinto(waste[: min(offset, len(waste))])):
-            offset -= count
-
-    def unchanged(self) -> bool:
-        return True
-
-    def xattrs(self) -> list[tuple[bytes, bytes]]:
-        return []
-
-    def close(self) -> None:
-        with suppress(AttributeError):
-            self._pieces.close()  # type: ignore[attr-defined]  # generators have it, other iterators hold nothing
 
 
 @dataclass(frozen=True, slots=True)

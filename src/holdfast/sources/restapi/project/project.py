@@ -33,6 +33,7 @@ from holdfast.sources.restapi.project.sections import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 FILE_NAMES = (
@@ -129,9 +130,16 @@ def load_project(folder: Path) -> Project:
         NoProjectError: the folder holds none.
         ProjectError: it cannot be used; the message lists every mistake with its line.
     """
-    reading = read_project(folder)
-    if reading.project is None:
-        listed = "\n".join(f"  {described(mistake)}" for mistake in reading.mistakes)
+    return usable(read_project(folder))
+
+
+def usable(reading: Reading, broken: Sequence[Mistake] = ()) -> Project:
+    """The project that was read, unless it has mistakes or names what is `broken`: then
+    ProjectError, which lists all of them.
+    """
+    wrong = sorted([*reading.mistakes, *broken], key=lambda mistake: mistake.line)
+    if reading.project is None or wrong:
+        listed = "\n".join(f"  {described(mistake)}" for mistake in wrong)
         raise ProjectError(f"{reading.file} cannot be used:\n{listed}")
     return reading.project
 

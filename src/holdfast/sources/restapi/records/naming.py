@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import re
 from typing import Final
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, urlsplit
+
+from holdfast.net.addresses import led_to
 
 _ABSOLUTE: Final = re.compile(r"^https?://", re.IGNORECASE)
 _LINK: Final = re.compile(r"^/|\?[^=]+=")
@@ -26,24 +28,25 @@ def joined(prefix: str, value: str, start: str) -> str:
     """The address of `value` under a prefix; an address that is whole already stays.
 
     A relative link ("/bill/17", "view?id=5") is appended as it is; a key is escaped.
+
+    Raises:
+        AddressError: that makes no address.
     """
-    if _ABSOLUTE.match(value):
-        return value
-    address = prefix + escaped(value)
-    return address if _ABSOLUTE.match(address) else urljoin(start, address)
+    return led_to(start, value if _ABSOLUTE.match(value) else prefix + escaped(value))
 
 
 def filled(pattern: str, value: str, start: str) -> str:
-    """The address that a pattern with {} makes of a value."""
+    """The address that a pattern with {} makes of a value. Raises AddressError, as `joined`."""
     if _ABSOLUTE.match(value):
-        return value
-    return urljoin(start, pattern.replace("{0}", "{}").replace("{}", escaped(value)))
+        return led_to(start, value)
+    return led_to(start, pattern.replace("{0}", "{}").replace("{}", escaped(value)))
 
 
 def escaped(value: str) -> str:
     """A value as part of an address; it cannot end the path nor climb out of it."""
     if _CLIMBING.search(value):
-        return quote(value, safe="")
+        below = value.lstrip("/")
+        return value[:1] * (below != value) + quote(below, safe="")
     return quote(value, safe=_LINK_SAFE if _LINK.search(value) else "/~")
 
 

@@ -243,7 +243,11 @@ class Backupchan:
                 content = self._service.backups.archive(who, backup, _ARCHIVE, top=name)
                 name, kind = f"{target.name}_{backup.uid}.{_ARCHIVE}", "application/x-xz"
             headers = {"Content-Disposition": _attachment(name), "Cache-Control": "no-store"}
-            return sending.respond(request, content, media_type=kind, headers=headers)
+            response = sending.respond(request, content, media_type=kind, headers=headers)
+            if response.status_code == 416:  # noqa: PLR2004
+                missing = {"Content-Range": response.headers["Content-Range"]}
+                return answer({"message": "No byte of that range is there"}, 416, missing)
+            return response
 
         return await threads.run(open_)
 

@@ -265,7 +265,8 @@ class PocketBase:
     async def health(self, request: Request, who: Principal) -> Response:
         data: dict[str, Any] = {}
         if who.role is Role.SUPERUSER:
-            busy = await threads.run(lambda: self._service.application.is_busy)
+            application = self._service.application
+            busy = await threads.run(lambda: application.is_busy or application.starts_anew)
             proxy = next(
                 (name for name in ("X-Forwarded-For", "X-Real-IP") if name in request.headers), ""
             )

@@ -34,6 +34,8 @@ async def take(service: Service, request: Request, who: Principal) -> None:
     arriving: Arriving | None = None
     sniffed = _Zip()
     taken = False
+    if not request.headers.get("content-type", "").lower().startswith("multipart/"):
+        _refuse("validation_required", "Cannot be blank.")
     try:
         async for event in forms.events(
             request, fields=(), files=("file",), idle=settings.limits.idle,

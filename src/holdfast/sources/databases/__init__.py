@@ -1,0 +1,1 @@
+"""Databases of running servers, and of files that somebody writes to."""
