@@ -76,6 +76,14 @@ class Transaction:
         return Rows(self.connection, tables.host, records.Host)
 
     @cached_property
+    def agents(self) -> Rows[records.Agent]:
+        return Rows(self.connection, tables.agent, records.Agent)
+
+    @cached_property
+    def agent_orders(self) -> Rows[records.AgentOrder]:
+        return Rows(self.connection, tables.agent_order, records.AgentOrder)
+
+    @cached_property
     def targets(self) -> Rows[records.Target]:
         return Rows(self.connection, tables.target, records.Target)
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.sql.operators import OperatorType
     from sqlalchemy.types import TypeEngine
 
-REVISION: Final = "0002"
+REVISION: Final = "0003"
 """The newest step in `migrations`, which these tables are the outcome of."""
 
 metadata = MetaData(
@@ -107,6 +107,26 @@ host = Table(
     _json("facts"),
 )  # fmt: skip
 
+agent = Table(
+    "agent", metadata, _id(),
+    _text("hwid", unique=True), _text("name", index=True), _text("digest", unique=True),
+    _text("state", index=True),
+    Column("host_id", _Number, ForeignKey("host.id"), unique=True),
+    _to("client_group", name="group_id"), _text("note"), _text("address"), _text("os"),
+    _text("version"), _json("modules"), _number("capacity"), _flag("central_restore"),
+    _flag("own_backup"), _flag("own_restore"), _flag("local_schedule"),
+    _flag("local_restrictions"), _to("pool", needed=False, index=False, name="local_pool_id"),
+    _time("seen", needed=False), _time("online_until"), _time("created"),
+)  # fmt: skip
+
+agent_order = Table(
+    "agent_order", metadata, _id(),
+    _to("agent"), Column("task_id", _Number, unique=True), _text("kind"), _json("spec"),
+    _json("terms"), _text("state"), _number("issue"), _number("heard"), _json("progress"),
+    _text("snapshot", index=True), _json("announced"), _json("outcome"), _time("created"),
+    _time("touched"),
+)  # fmt: skip
+
 media_server = Table(
     "media_server", metadata, _id(),
     _text("name", unique=True), _text("hwid", unique=True), _flag("main"), _time("created"),
@@ -172,7 +192,7 @@ task = Table(
     _text("actor"), _json("spec"), _json("progress"), _json("outcome"), _time("created"),
     _time("due"), _time("started", needed=False), _time("ended", needed=False, index=True),
     _number("attempt"), _number("generation"), _number("token"),
-    _text("holder", index=True), _flag("committed"),
+    _text("holder", index=True), _flag("committed"), _text("stage"),
     Index("ix_task_state_priority", "state", "priority", "id"),
     Index("ix_task_kind_created", "kind", "created"),
 )  # fmt: skip

@@ -66,6 +66,7 @@ VERBS = {
     "plan": Verb("plan:app", "Manage when the server does what by itself.", _SERVER),
     "task": Verb("task:app", "Look at tasks, start and stop them.", _SERVER),
     "host": Verb("host:app", "Manage machines with repositories of their own.", _SERVER),
+    "agent": Verb("agent:app", "Run this machine's agent; manage agents.", _SERVER),
     "user": Verb("user:app", "Manage who may sign in.", _SERVER),
     "account": Verb("account:app", "Manage RestBackup accounts.", _SERVER),
     "apikey": Verb("apikey:app", "Manage the key of the Backup-chan API.", _SERVER),
@@ -77,8 +78,8 @@ VERBS = {
     "version": Verb("self_version:version", "Print the version.", _SELF),
 }
 OWN_OPTIONS = {
-    "account", "api", "apikey", "catalog", "completion", "host", "plan", "pool", "recovery-kit",
-    "restbackup", "target", "task", "user",
+    "account", "agent", "api", "apikey", "catalog", "completion", "host", "plan", "pool",
+    "recovery-kit", "restbackup", "target", "task", "user",
 }  # fmt: skip
 """Verbs that open no repository and have options of their own."""
 

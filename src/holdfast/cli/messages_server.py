@@ -82,6 +82,17 @@ _GIVEN_OUT = """
     secret text the password
 """
 
+_AGENT = """
+id number its number
+hwid text its own, 16 hexadecimal digits
+name text what it calls itself
+state text waiting or authorised
+address text from where it came last
+os text its operating system
+version text its Holdfast
+modules list what it can back up
+seen text? when it was there last, RFC 3339
+"""
 SERVER = (
     message("target add", "target", "one", _TARGET),
     message("target list", "target", "for each target", _TARGET),
@@ -112,6 +123,9 @@ SERVER = (
         text text what was said
         """,
     ),
+    message("agent list", "agent", "for each agent", _AGENT + "online flag whether it is there"),
+    message("agent authorise", "agent", "one", _AGENT),
+    message("agent withdraw", "agent", "one", _AGENT),
     message("host add", "host", "one", _HOST),
     message("host list", "host", "for each host", _HOST + _TOKENS),
     message("host show", "host", "one", _HOST + _TOKENS),

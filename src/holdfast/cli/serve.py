@@ -17,12 +17,14 @@ import typer
 from holdfast.cli import settings as settings_of
 from holdfast.cli.data import ConfigFile, Data
 from holdfast.cli.output import Output
+from holdfast.cli.own_agent import OWN_AGENT, own_name
 from holdfast.cli.supervising import Supervisor, end_with_parent
 from holdfast.core.errors import (
     AddressInUseError,
     CatalogError,
     ConfigurationError,
     DataFolderBusyError,
+    StateFolderBusyError,
 )
 
 Listen = Annotated[
@@ -58,7 +60,8 @@ def serve(
     tls: Tls = "",
     config: ConfigFile = None,
 ) -> None:
-    """Runs the server on this machine: one web process and one worker, nothing else needed.
+    """Runs the server on this machine: one web process, one worker and this machine's own agent,
+    nothing else needed.
 
     It ends with SIGTERM or Ctrl-C, after what is under way.
     """
@@ -80,9 +83,13 @@ def serve(
             *(["--restbackup-listen", restbackup_listen] if restbackup_listen else []),
             *(["--tls", tls] if tls else []),
         ]
-        supervisor = Supervisor(
-            {"web": ["web", *common, *ways], "worker": ["worker", *common]}, restart_code=RESTART
-        )
+        children: dict[str, Sequence[str]] = {
+            "web": ["web", *common, *ways],
+            "worker": ["worker", *common],
+        }
+        if _admitted(data, config, output):
+            children["agent"] = ["agent", "own", "--data", str(data)]
+        supervisor = Supervisor(children, restart_code=RESTART)
         output.note(f"serving {data} on {places[0]}, and RestBackup on {places[1]}; Ctrl-C ends it")
         supervisor.run()
 
@@ -153,6 +160,35 @@ def _is_ending(data: Path) -> bool:
         os.kill(json.loads((data / "run" / "listeners.json").read_bytes())["pid"], 0)
     except (OSError, ValueError, KeyError):
         return False
+    return True
+
+
+def _admitted(data: Path, config: Path | None, output: Output) -> bool:
+    """Whether this machine's own agent is to run: it is authorised here, as whoever can open the
+    data folder may do so anyway.
+    """
+    from holdfast.agent.folder import Folder
+    from holdfast.core.access import SHELL
+    from holdfast.service.agents import Agents
+    from holdfast.service.opening import open_ground
+
+    try:
+        ground = open_ground(data, config)
+    except CatalogError:
+        return False  # the web process waits for it, and says so
+    try:
+        if not ground.configuration.agents.own:
+            return False
+        folder = Folder.held(data / OWN_AGENT)
+        try:
+            Agents(ground).admit(SHELL, folder.secret(), own_name())
+        finally:
+            folder.close()
+    except StateFolderBusyError as error:
+        output.warn(f"{error.message}: it goes on, and no other is started")
+        return False
+    finally:
+        ground.catalog.close()
     return True
 
 

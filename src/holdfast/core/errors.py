@@ -589,3 +589,34 @@ class ServiceFileExistsError(ServiceError):
     code = "service-file-exists"
     http_status = 409
     remedy = "Nothing was replaced. Choose another name; files of a backup account never change."
+
+
+class AgentError(HoldfastError):
+    """An agent could not do what it was ordered to."""
+
+    code = "agent-failed"
+    http_status = 502
+    remedy = "Earlier backups are untouched. Look at the agent's journal."
+
+
+class AgentLostError(HoldfastError):
+    """Whoever did the work is gone for good."""
+
+    code = "agent-lost"
+    http_status = 502
+    remedy = "Earlier backups are untouched. Authorise the agent, then restart the task."
+
+
+class StateFolderBusyError(LockedError):
+    """Another agent works on a state folder."""
+
+    code = "state-folder-busy"
+    remedy = "Nothing was changed. Stop that agent, or give this one a folder of its own."
+
+
+def of_code(code: object, message: str, remedy: str | None = None) -> HoldfastError:
+    """The error that another program has met and told; `AgentError` where nobody knows its code."""
+    for kind in globals().values():
+        if isinstance(kind, type) and issubclass(kind, HoldfastError) and kind.code == code:
+            return kind(message, remedy=remedy)
+    return AgentError(message, remedy=remedy)

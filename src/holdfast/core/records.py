@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from holdfast.core.orders import OrderKind, OrderState
+
 Json = dict[str, Any]
 
 
@@ -110,6 +112,78 @@ class MediaServer:
     """where this catalog is served"""
     created: int = 0
     seen: int | None = None
+
+
+# --- agents ---------------------------------------------------------------------------------------
+
+
+class AgentState(StrEnum):
+    WAITING = "waiting"
+    """to be authorised"""
+    AUTHORISED = "authorised"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agent:
+    """The program on a host. `hwid` follows from its secret, so that nobody can claim another's.
+
+    `host_id` stays when the authorisation is taken back, so that a new one finds the same backups.
+    """
+
+    id: int = 0
+    hwid: str
+    """16 lower-case hexadecimal digits"""
+    name: str
+    """as it says; the host's may differ where that was taken"""
+    digest: str = field(repr=False)
+    """SHA-256 of its secret, which has 256 bits"""
+    state: AgentState = AgentState.WAITING
+    host_id: int | None = None
+    group_id: int = NO_GROUP
+    note: str = ""
+    address: str = ""
+    os: str = ""
+    version: str = ""
+    modules: list[str] = field(default_factory=list)
+    capacity: int = 0
+    """bytes of content that its backups may have together; 0: no limit"""
+    central_restore: bool = True
+    """whether this server may start restores on it"""
+    own_backup: bool = False
+    own_restore: bool = False
+    local_schedule: bool = False
+    local_restrictions: bool = False
+    local_pool_id: int | None = None
+    seen: int | None = None
+    online_until: int = 0
+    """counts as online before that moment"""
+    created: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentOrder:
+    """What an agent is to do, for as long as that is not over and heard. See `core.orders`."""
+
+    id: int = 0
+    agent_id: int
+    task_id: int | None = None
+    """None: somebody waits for the answer"""
+    kind: OrderKind
+    spec: Json = field(default_factory=dict)
+    """what the agent is told"""
+    terms: Json = field(default_factory=dict)
+    """what the server keeps to itself: the backup that it will become"""
+    state: OrderState = OrderState.WAITING
+    issue: int = 1
+    heard: int = 0
+    """number of the newest report"""
+    progress: Json = field(default_factory=dict)
+    snapshot: str = ""
+    """the one that was announced"""
+    announced: Json = field(default_factory=dict)
+    outcome: Json = field(default_factory=dict)
+    created: int = 0
+    touched: int = 0
 
 
 # --- what is kept ---------------------------------------------------------------------------------
@@ -259,6 +333,10 @@ class Wanted(StrEnum):
     KILLED = "killed"
 
 
+REMOTE = "agent-"
+"""How kinds of tasks begin whose work an agent does."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """One unit of work in the queue.
@@ -296,6 +374,13 @@ class Task:
     holder: str = ""
     """the node incarnation that runs it"""
     committed: bool = False
+    stage: str = ""
+    """of one that runs on an agent: where it stands, see `core.stages`"""
+
+    @property
+    def remote(self) -> bool:
+        """Whether an agent does its work: it waits for its host to be online, and takes no slot."""
+        return self.kind.startswith(REMOTE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from holdfast.catalog.database import Catalog, Transaction
+from holdfast.core.errors import HoldfastError
 from holdfast.core.outcome import Outcome
 from holdfast.core.records import Json, Plan, Task
 
@@ -25,6 +26,15 @@ class Ended:
     outcome: Outcome = Outcome.SUCCEEDED
     message: str = ""
     report: Json = field(default_factory=dict)
+
+
+class LaterError(HoldfastError):
+    """Raised by a body that cannot go on for now: its task waits in the queue again, as if it had
+    been interrupted, and begins when `claims` lets it.
+    """
+
+    code = "later"
+    retryable = True
 
 
 class Run(Protocol):

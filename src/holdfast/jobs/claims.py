@@ -13,8 +13,9 @@ from sqlalchemy import and_, or_, select
 
 from holdfast.catalog import tables
 from holdfast.catalog.journal import note_task
+from holdfast.catalog.stages import away
 from holdfast.core.errors import DeposedError, RecordNotFoundError, WorkerDiedError
-from holdfast.core.records import Json, Task, TaskState, Wanted
+from holdfast.core.records import REMOTE, Json, Task, TaskState, Wanted
 from holdfast.jobs.outcomes import told
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class Cannot(Enum):
     """an earlier body of it still runs"""
     FULL = auto()
     """its pool has as many running tasks as it may"""
+    AWAY = auto()
+    """its agent is offline, or is at work on the same series of backups"""
 
 
 def begin(
@@ -81,6 +84,8 @@ def begin(
     if task.attempt >= attempts:
         set_task(tx, task, **_ended(tx, TaskState.FAILED, _too_many(task)))
         return Cannot.GONE
+    if task.remote and tx.tasks.count(_ROW.id == task.id, held_up(tx.now())):
+        return Cannot.AWAY
     if not _has_room(tx, task):
         return Cannot.FULL
     return set_task(
@@ -103,6 +108,20 @@ def _too_many(task: Task) -> Json:
     )
 
 
+def held_up(now: int) -> ColumnElement[bool]:
+    """Of tasks: they cannot begin yet for a reason that lies with their agent."""
+    other = tables.task.alias("other").c
+    at_work = select(other.id).where(
+        other.kind == _ROW.kind,
+        other.host_id == _ROW.host_id,
+        other.target_id == _ROW.target_id,
+        other.holder > "",
+        other.id != _ROW.id,
+    )
+    remote = _ROW.kind.startswith(REMOTE, autoescape=True)
+    return or_(away(now), and_(remote, at_work.exists()))
+
+
 def _has_room(tx: Transaction, task: Task) -> bool:
     """Whether the task's pool may run one more, and those before it in the queue still can."""
     free = room(tx, task.pool_id)
@@ -111,7 +130,7 @@ def _has_room(tx: Transaction, task: Task) -> bool:
     before = or_(
         _ROW.priority < task.priority, and_(_ROW.priority == task.priority, _ROW.id < task.id)
     )
-    return free > tx.tasks.count(_waits_for(task.pool_id), before)
+    return free > tx.tasks.count(_waits_for(task.pool_id), before, ~held_up(tx.now()))
 
 
 def room(tx: Transaction, pool_id: int | None) -> int | None:
@@ -132,7 +151,8 @@ def room(tx: Transaction, pool_id: int | None) -> int | None:
 def first_waiting(tx: Transaction, pool_id: int, count: int) -> list[Task]:
     """The tasks of a pool that are next."""
     order = (_ROW.priority, _ROW.id)
-    return list(tx.tasks.all(_waits_for(pool_id), order=order, limit=count))
+    ready = ~held_up(tx.now())
+    return list(tx.tasks.all(_waits_for(pool_id), ready, order=order, limit=count))
 
 
 def _waits_for(pool_id: int | None) -> ColumnElement[bool]:

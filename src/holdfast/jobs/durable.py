@@ -38,6 +38,10 @@ _VERSION = "1"
 """Of the workflow below. What a worker of another version has begun is begun anew."""
 _SCHEMA = "holdfast_tasks"
 _QUEUE = "tasks"
+_REMOTE_QUEUE = "remote"
+"""Of tasks whose bodies only wait for an agent, and which take no slot."""
+REMOTE_SLOTS = 100
+"""How many of those a worker looks after at once."""
 _WORKFLOW = "task"
 _BATCH = 500
 _IN_QUEUE = ("ENQUEUED", "PENDING")
@@ -94,6 +98,7 @@ class Promise:
     generation: int
     running: bool
     executor: str
+    queue: str = _QUEUE
 
 
 class Workflows:
@@ -124,7 +129,7 @@ class Workflows:
                     connection,
                     {
                         "workflow_name": _WORKFLOW,
-                        "queue_name": _QUEUE,
+                        "queue_name": _REMOTE_QUEUE if task.remote else _QUEUE,
                         "workflow_id": workflow_id(task.id, task.generation),
                         "priority": task.priority,
                     },
@@ -155,7 +160,8 @@ class Workflows:
             task_id, generation = map(int, workflow.workflow_id.split("."))
             running = workflow.status == "PENDING"
             executor = (workflow.executor_id or "") if running else ""
-            promises.append(Promise(task_id, generation, running, executor))
+            queue = workflow.queue_name or _QUEUE
+            promises.append(Promise(task_id, generation, running, executor, queue))
         return promises
 
     def requeue(self, promise: Promise) -> bool:
@@ -165,7 +171,7 @@ class Workflows:
         """
         name = workflow_id(promise.task_id, promise.generation)
         database = self._client._sys_db  # noqa: SLF001  there is no public call, see above
-        return database.reenqueue_for_recovery(name, [promise.executor], _QUEUE)
+        return database.reenqueue_for_recovery(name, [promise.executor], promise.queue)
 
     def forget(self, before: int) -> int:
         """Deletes what ended before that moment (nanoseconds); how many."""
@@ -196,6 +202,11 @@ class Workflows:
             _QUEUE, worker_concurrency=_SLOTS, on_conflict="never_update"
         )
 
+    def _remote_queue(self) -> DbosQueue:
+        return self._client.register_queue(
+            _REMOTE_QUEUE, worker_concurrency=REMOTE_SLOTS, on_conflict="never_update"
+        )
+
     # --- the worker's half ------------------------------------------------------------------------
 
     def launch(self, work: Work, executor: str, *, slots: int | None, poll: float) -> None:
@@ -207,7 +218,8 @@ class Workflows:
         if slots is not None:
             self.set_slots(slots)
         # Before the launch, which would find a new queue a second later only.
-        self._queue().set_polling_interval_sec(poll)
+        for queue in (self._queue(), self._remote_queue()):
+            queue.set_polling_interval_sec(poll)
         GlobalParams.dbos_cloud = False  # or variables of the environment would overrule the rest
         DBOS(config=configuration(self.engine, executor))
         _register(work)

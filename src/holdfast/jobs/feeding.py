@@ -2,7 +2,8 @@
 
 Whoever puts a row into the queue promises it a start at once; where that did not come to pass, the
 leader does so here. A task whose pool is full lets its promise go, and gets a new one here when its
-turn has come: so it blocks no slot, and those of other pools overtake it.
+turn has come: so it blocks no slot, and those of other pools overtake it. The same goes for one
+whose agent is offline.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ class Feeder:
             limited = [pool for pool, room in free.items() if room is not None]
             unlimited = _ROW.pool_id.is_(None) | _ROW.pool_id.not_in(limited)
             waiting = (_ROW.state == TaskState.QUEUED, _ROW.created < fresh, _ROW.id > self._seen)
-            page = list(tx.tasks.all(*waiting, unlimited, limit=_PAGE))
+            ready = ~claims.held_up(tx.now())
+            page = list(tx.tasks.all(*waiting, unlimited, ready, limit=_PAGE))
             self._seen = page[-1].id if len(page) == _PAGE else 0
         for pool in limited:
             page += self._first_of(pool)

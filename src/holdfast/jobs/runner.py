@@ -8,11 +8,13 @@ import asyncio
 import logging
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from holdfast.core.errors import CatalogError, DeposedError
 from holdfast.core.records import Task, TaskState, Wanted
 from holdfast.jobs import claims
+from holdfast.jobs.durable import REMOTE_SLOTS
 from holdfast.jobs.reports import Reports
 from holdfast.jobs.running import DEPOSED, INTERRUPTED, BodyRun, execute
 
@@ -31,6 +33,8 @@ _INSIST = 60.0
 """Seconds in which an end is tried to be written down, where the catalog does not answer."""
 _AFTER_GRACE = 5.0
 """Seconds for writing down how it ended."""
+_BODIES = REMOTE_SLOTS + 200
+"""Bodies at once, at most: those that wait for agents, and more than there are slots for others."""
 T = TypeVar("T")
 
 _logger = logging.getLogger(__name__)
@@ -74,6 +78,8 @@ class Runner:
         self._runs: dict[tuple[int, int], _Run] = {}
         self._lost: set[tuple[int, int]] = set()
         self._closing = threading.Event()
+        # As many as run at once, so that none waits for a thread while another waits for its body.
+        self._threads = ThreadPoolExecutor(_BODIES, "body")
 
     # --- durable.Work -----------------------------------------------------------------------------
 
@@ -90,7 +96,7 @@ class Runner:
 
     async def execute(self, task_id: int, token: int) -> Json:
         run = self._runs[task_id, token]
-        return await _in_thread(run.run, run.body.stop)
+        return await _in_thread(self._threads, run.run, run.body.stop)
 
     async def end(self, task_id: int, token: int, ended: Json | None) -> None:
         await asyncio.to_thread(self._end, task_id, token, ended)
@@ -162,14 +168,20 @@ class Runner:
 
     def close(self, timeout: float, *, grace: float) -> bool:
         """Begins nothing any more, waits so many seconds for what runs, then stops it; True where
-        nothing had to be stopped.
+        nothing had to be stopped. What only waits for an agent, which goes on by itself, is not
+        waited for.
         """
         self._closing.set()
+        for run in list(self._runs.values()):
+            if run.task.remote:
+                run.body.stop()
         if self._idle_within(timeout):
+            self._threads.shutdown(wait=False)
             return True
         for run in list(self._runs.values()):
             run.body.stop()
         self._idle_within(grace + _AFTER_GRACE)
+        self._threads.shutdown(wait=False)
         return False
 
     def _idle_within(self, seconds: float) -> bool:
@@ -219,11 +231,13 @@ def _is_wanted(task: Task | None, generation: int) -> bool:
     return task is not None and task.wanted is Wanted.RUN and task.generation == generation
 
 
-async def _in_thread(call: Callable[[], T], stop: Callable[[], None]) -> T:
+async def _in_thread(
+    threads: ThreadPoolExecutor, call: Callable[[], T], stop: Callable[[], None]
+) -> T:
     """What `call` returns in a thread. Being cancelled stops it, but waits until it has returned,
     however often.
     """
-    future = asyncio.get_running_loop().run_in_executor(None, call)
+    future = asyncio.get_running_loop().run_in_executor(threads, call)
     cancelled = False
     while not future.done():
         try:

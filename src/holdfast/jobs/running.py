@@ -14,6 +14,7 @@ from holdfast.core.errors import (
     InterruptedByUserError,
 )
 from holdfast.jobs import claims, outcomes
+from holdfast.jobs.body import LaterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,6 +95,8 @@ def execute(composition: Composition, run: BodyRun) -> Json:
         state, outcome = outcomes.of_ended(_body(composition, run.task.kind)(run))
     except DeposedError:
         return {"state": DEPOSED}
+    except LaterError:
+        return {"state": INTERRUPTED}
     except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001  the boundary of bodies
         if run.stopping and isinstance(error, InterruptedByUserError | KeyboardInterrupt):
             return {"state": INTERRUPTED}

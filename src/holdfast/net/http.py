@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, cast
@@ -119,7 +120,8 @@ class HttpClient:
 
     Proxies come from the environment (`HTTPS_PROXY`, `NO_PROXY`, ...). A proxy makes connections of
     its own: its rules hold beside `egress`, which then judges what the name means here.
-    Times are seconds; `read_timeout` is between two pieces of an answer.
+    Times are seconds; `read_timeout` is between two pieces of an answer. `tls` replaces what is
+    trusted otherwise, see `net.trust`.
 
     Raises:
         CertificateError: `ca_bundle` cannot be read.
@@ -130,6 +132,7 @@ class HttpClient:
         *,
         egress: Egress = OWN_MACHINE,
         ca_bundle: str | None = None,
+        tls: ssl.SSLContext | None = None,
         connect_timeout: float = 15,
         read_timeout: float = 60,
         connections: int = 8,
@@ -141,10 +144,14 @@ class HttpClient:
         self._egress = egress
         self._redirects = redirects
         self._clock = clock or SystemClock()
+        self._names_count = tls is None or tls.check_hostname
+        if tls is not None and tls.verify_mode is ssl.CERT_NONE:  # somebody has asked for it
+            warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
         self._pool_options: dict[str, Any] = {  # urllib3 types each of them apart
             "maxsize": connections,
             "block": True,
             "ca_certs": ca_bundle,
+            **({} if tls is None else {"ssl_context": tls}),
             "timeout": Timeout(connect=connect_timeout, read=read_timeout),
         }
         self._start()
@@ -280,7 +287,8 @@ class HttpClient:
         raise refused
 
     def _pool(self, place: SplitResult, address: str) -> HTTPConnectionPool:
-        named = {"server_hostname": place.hostname, "assert_hostname": place.hostname}
+        asserted = place.hostname if self._names_count else False
+        named: dict[str, Any] = {"server_hostname": place.hostname, "assert_hostname": asserted}
         return self._direct.connection_from_host(
             address,
             _port(place),

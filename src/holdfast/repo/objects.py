@@ -78,12 +78,20 @@ class Objects:
                 remedy=_REMEDIES.get(kind),
             )
         try:
-            document = self.cipher.open(raw)
-            return document if kind is FileKind.CONFIG else self._unpacked(document)
+            return self.opened(kind, raw)
         except DamagedError as error:
             raise DamagedError(
                 f"{NOUNS[kind]} {name[:SHORT_ID]}: {error.message}", remedy=_REMEDIES.get(kind)
             ) from error
+
+    def opened(self, kind: FileKind, raw: bytes) -> bytes:
+        """The plain document of what is, or would be, stored.
+
+        Raises:
+            DamagedError: it was sealed with another key, or altered.
+        """
+        document = self.cipher.open(raw)
+        return document if kind is FileKind.CONFIG else self._unpacked(document)
 
     def _unpacked(self, document: bytes) -> bytes:
         if not document or document[0] in _JSON_BEGINS:

@@ -99,6 +99,11 @@ class Grace(msgspec.Struct, forbid_unknown_fields=True):
     """deleted by retention or from the console: so long it can be undone"""
 
 
+class AgentsOf(msgspec.Struct, forbid_unknown_fields=True):
+    own: bool = True
+    """whether `holdfast serve` runs this machine's own agent, too"""
+
+
 class Log(msgspec.Struct, forbid_unknown_fields=True):
     config: str = ""
     """a file in the format of Python's `logging.config.fileConfig`, for the web process: loggers
@@ -118,6 +123,7 @@ class Configuration(msgspec.Struct, forbid_unknown_fields=True):
     proof: Proof = msgspec.field(default_factory=Proof)
     log: Log = msgspec.field(default_factory=Log)
     grace: Grace = msgspec.field(default_factory=Grace)
+    agents: AgentsOf = msgspec.field(default_factory=AgentsOf)
     egress_allow: list[str] = []
     """networks that the server may fetch from although they are private"""
 

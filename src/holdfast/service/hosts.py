@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from holdfast.catalog import tables
 from holdfast.core.access import Verb
 from holdfast.core.errors import InvalidError, RecordExistsError, RecordNotFoundError, StateError
-from holdfast.core.records import Host, TokenKind
+from holdfast.core.records import AgentState, Host, TokenKind
 from holdfast.service.tokens import check_expiry, fresh, shown
 
 if TYPE_CHECKING:
@@ -47,11 +47,7 @@ class Hosts:
 
     def add(self, who: Principal, name: str, *, note: str = "") -> Host:
         """Raises InvalidError, RecordExistsError."""
-        if len(name) > _LONGEST or not _NAME.fullmatch(name):
-            said = "A host's name has letters, digits, hyphens and dots, as in the DNS."
-            raise InvalidError(
-                f"a host cannot be called {name!r}: {said}", fields={"name": ("shape", said)}
-            )
+        check_name(name)
         with self.ground.act(who, Verb.HOST_CHANGE, f"host {name}", detail={"added": name}) as tx:
             if tx.hosts.find(name=name):
                 raise RecordExistsError(f"there is a host {name} already")
@@ -75,6 +71,8 @@ class Hosts:
                     "its targets and repositories are gone.",
                 )
             tx.tokens.remove(host_id=id_)
+            agents = tables.agent.c
+            tx.agents.change_where(agents.host_id == id_, host_id=None, state=AgentState.WAITING)
             tx.hosts.remove(id=id_)
 
     # --- tokens -----------------------------------------------------------------------------------
@@ -109,3 +107,13 @@ class Hosts:
         ) as tx:
             if not tx.tokens.remove(kind=TokenKind.HOST, host_id=id_, uid=uid):
                 raise RecordNotFoundError(f"the host has no token {uid}")
+
+
+def check_name(name: str) -> None:
+    """Raises InvalidError: no host can be called so."""
+    if len(name) > _LONGEST or not _NAME.fullmatch(name):
+        said = "A host's name has letters, digits, hyphens and dots, as in the DNS."
+        raise InvalidError(
+            f"a host cannot be called {name[:_LONGEST]!r}: {said}",
+            fields={"name": ("shape", said)},
+        )

@@ -27,6 +27,7 @@ from holdfast.core.errors import (
 )
 from holdfast.core.progress import Silence
 from holdfast.core.records import Backup, BackupState, Custody, Pool, PoolKind, RepositoryRecord
+from holdfast.repo.format.tree import blob_id
 from holdfast.repo.saving.intake import IntakePlan
 from holdfast.service.generation import bump
 from holdfast.service.ground import new_uid
@@ -495,6 +496,15 @@ class Pools:
             StateError: the client holds the key.
         """
         return self._vaults.open(record)
+
+    def prove_tree(self, record: RepositoryRecord, tree: str) -> None:
+        """Reads that tree of a repository.
+
+        Raises:
+            UnreadableError, DamagedError: it is not there, or not whole.
+        """
+        with self._vaults.apart(record) as repository:
+            repository.load_tree(blob_id(tree))
 
     def kit(self) -> Sequence[KitEntry]:
         """For the recovery kit: how stock restic opens each repository."""

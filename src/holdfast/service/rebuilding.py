@@ -53,7 +53,7 @@ from holdfast.service.custody import KEY_FILE, MasterKey
 from holdfast.service.keeping.in_folder import pool_in
 from holdfast.service.opening import CATALOG_FILE, ground_without_tables, make_private
 from holdfast.service.pooling.places import is_local
-from holdfast.service.pooling.vaults import HOSTS, place_of
+from holdfast.service.pooling.vaults import HOSTS, IN_CUSTODY, place_of
 from holdfast.service.pools import Pools
 from holdfast.service.unrecorded import IN_FLIGHT, find_unrecorded, rows_without_content
 from holdfast.service.whole_files import put_in_place, sync_folder, write_whole
@@ -432,24 +432,33 @@ def _add_pool(ground: Ground, pools: Pools, name: str, location: str) -> None:
     place = location
     if place_of(place, None) not in had:
         pools.adopt(pool, place_of(place, None))
-    for host in _hosts_in(place):
-        if place_of(place, host) not in had:
-            _add_hosts_repository(ground, pools, pool, host)
+    for host, custody in _hosts_in(place):
+        if place_of(place, host, custody) not in had:
+            _add_hosts_repository(ground, pools, pool, host, custody)
 
 
-def _hosts_in(location: str) -> Sequence[Host]:
-    """Whose repositories lie there; elsewhere than in a folder nobody can look."""
+def _hosts_in(location: str) -> Sequence[tuple[Host, Custody]]:
+    """Whose repositories lie there, and who should hold their keys; elsewhere than in a folder
+    nobody can look.
+    """
     folder = Path(location, HOSTS)
     if not is_local(location) or not folder.is_dir():
         return []
-    return [Host(name=each.name) for each in sorted(folder.iterdir()) if each.is_dir()]
+    found = []
+    for each in sorted(folder.iterdir()):
+        if each.is_dir():
+            custody = Custody.SERVER if each.name.endswith(IN_CUSTODY) else Custody.CLIENT
+            found.append((Host(name=each.name.removesuffix(IN_CUSTODY)), custody))
+    return found
 
 
-def _add_hosts_repository(ground: Ground, pools: Pools, pool: Pool, host: Host) -> None:
+def _add_hosts_repository(
+    ground: Ground, pools: Pools, pool: Pool, host: Host, custody: Custody
+) -> None:
     with ground.catalog.write() as tx:
         known = tx.hosts.find(name=host.name)
         host = known or tx.hosts.add(Host(name=host.name, created=ground.now()))
-    location = place_of(pool.locations[0], host)
+    location = place_of(pool.locations[0], host, custody)
     try:
         pools.adopt(pool, location, host)
     except WrongPasswordError:  # the host holds the key

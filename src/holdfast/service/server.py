@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from holdfast.core.access import Verb
 from holdfast.service import logs
 from holdfast.service.accounts import Accounts
+from holdfast.service.agent_desk import AgentDesk
+from holdfast.service.agents import Agents
 from holdfast.service.app_schedule import AppSchedule
 from holdfast.service.application import Application
 from holdfast.service.backups import Backups
@@ -18,6 +20,7 @@ from holdfast.service.nouns.keeping import Nouns
 from holdfast.service.opening import open_ground
 from holdfast.service.plans import Plans
 from holdfast.service.pools import Pools
+from holdfast.service.remote import Remote
 from holdfast.service.settings import Settings
 from holdfast.service.signing_in import SigningIn
 from holdfast.service.storing import Storing
@@ -48,6 +51,9 @@ class Service:
     tokens: Tokens
     accounts: Accounts
     hosts: Hosts
+    agents: Agents
+    agent_desk: AgentDesk
+    remote: Remote
     settings: Settings
     tasks: Tasks
     plans: Plans
@@ -64,6 +70,7 @@ class Service:
         tasks = Tasks(ground)
         plans = Plans(ground)
         settings = Settings(ground)
+        agents = Agents(ground)
         signing_in = SigningIn(ground)
         application = Application(ground, pools, backups, tasks)
         return cls(
@@ -78,6 +85,9 @@ class Service:
             tokens=Tokens(ground),
             accounts=Accounts(ground),
             hosts=Hosts(ground),
+            agents=agents,
+            agent_desk=AgentDesk(ground, pools),
+            remote=Remote(ground, agents, tasks),
             settings=settings,
             tasks=tasks,
             plans=plans,

@@ -1,8 +1,10 @@
-"""What hosts write by themselves: a repository of their own, as bytes by name.
+"""What hosts write by themselves: repositories of their own, as bytes by name.
 
-The host holds the key. What this server can promise it checks: names are those of the content,
-nothing that is there is replaced or, append-only, removed; one host never reaches another's. Its
-snapshots are backups of the catalog, dated by this server's clock.
+The host holds the key, or this server does, which then gives it to the host's agent. What this
+server can promise it checks: names are those of the content, nothing that is there is replaced or,
+append-only, removed; one host reads another's only while it restores from there by order. Its
+snapshots are backups of the catalog, dated by this server's clock; one that an agent has announced
+is what was ordered, or nothing.
 """
 
 from __future__ import annotations
@@ -20,10 +22,13 @@ from holdfast.core.errors import (
     ObjectNotFoundError,
     QuotaError,
     RecordNotFoundError,
+    StateError,
 )
 from holdfast.core.records import Backup, BackupState, Custody, Face, Made, Shape, Target
+from holdfast.service import ordered
 from holdfast.service.audit import write_record
 from holdfast.service.ground import new_uid
+from holdfast.service.pooling.vaults import IN_CUSTODY
 from holdfast.store.contract import CONFIG_NAME, FileKind
 
 if TYPE_CHECKING:
@@ -31,7 +36,7 @@ if TYPE_CHECKING:
 
     from holdfast.catalog.database import Transaction
     from holdfast.core.access import Principal
-    from holdfast.core.records import Host, Pool, RepositoryRecord
+    from holdfast.core.records import AgentOrder, Host, Pool, RepositoryRecord
     from holdfast.service.ground import Ground
     from holdfast.service.pools import Pools
     from holdfast.store.contract import Stat, Store
@@ -51,6 +56,9 @@ class HostRepository:
     host: Host
     record: RepositoryRecord
     store: Store
+    pools: Pools
+    lent: bool = False
+    """another host restores from it: it may read, and lock what it reads"""
 
     @property
     def append_only(self) -> bool:
@@ -81,16 +89,32 @@ class HostRepository:
                 "the content does not have the digest of its name",
                 remedy="Nothing was stored. It was damaged on its way: send it again.",
             )
+        self._refuse_writing(kind)
         self._check_quota(len(content))
+        order = None
+        if kind is FileKind.SNAPSHOT:
+            order = ordered.announced(self, name)
+            if order is not None:
+                ordered.check(self, order, content)
         self.store.put(kind, name, content)
+        try:
+            self._note(kind, name, len(content), order)
+        except StateError:  # killed at this very moment: it shall not be found as a backup
+            self.store.remove(kind, name)
+            raise
+
+    def _note(self, kind: FileKind, name: str, size: int, order: AgentOrder | None) -> None:
         with self.ground.catalog.write() as tx:
-            if kind is FileKind.SNAPSHOT:
+            if order is not None:
+                ordered.record(tx, self, order, self.ground.now())
+            elif kind is FileKind.SNAPSHOT:
                 record_snapshot(tx, self, name, self.ground.now())
             if kind is not FileKind.LOCK:
-                _add_stored(tx, self.record.id, len(content))
+                _add_stored(tx, self.record.id, size)
 
     def remove(self, kind: FileKind, name: str) -> None:
         """Raises DeniedError where the pool is append-only; a lock may always go."""
+        self._refuse_writing(kind)
         if self.append_only and kind is not FileKind.LOCK:
             with self.ground.catalog.write() as tx:
                 write_record(
@@ -111,6 +135,10 @@ class HostRepository:
             with self.ground.catalog.write() as tx:
                 _add_stored(tx, self.record.id, -size)
 
+    def _refuse_writing(self, kind: FileKind) -> None:
+        if self.lent and kind is not FileKind.LOCK:
+            raise DeniedError(f"{self.who.name} may only read the backups of {self.host.name}")
+
     def _check_quota(self, more: int) -> None:
         quota = self.pool.options.get("quota")
         if not isinstance(quota, int):
@@ -129,38 +157,40 @@ class Storing:
         self._pools = pools
 
     def open(
-        self, who: Principal, pool_name: str, host_name: str, *, create: bool = False
+        self, who: Principal, pool_name: str, segment: str, *, create: bool = False
     ) -> HostRepository:
-        """The repository of a host in a pool. `create`: makes its place where there is none.
+        """A repository of a host in a pool: `segment` is as `vaults.segment_of` gives it. `create`:
+        makes its place where there is none and the host holds the key.
 
         Raises:
             DeniedError: not this host's token; said also where there is no such host.
             RecordNotFoundError: there is no such pool.
             ObjectNotFoundError: it has no repository there yet.
         """
-        pool, host = self._resolve(who, pool_name, host_name)
-        with self._ground.catalog.read() as tx:
-            record = tx.repositories.find(pool_id=pool.id, host_id=host.id)
-        if record is None and not create:
-            raise ObjectNotFoundError(f"{host.name} has no repository in {pool.name}")
-        if record is None:
-            record = self._pools.repository_for(pool, host, custody=Custody.CLIENT)
-        return HostRepository(self._ground, who, pool, host, record, self._pools.store(record))
-
-    def _resolve(self, who: Principal, pool_name: str, host_name: str) -> tuple[Pool, Host]:
+        host_name = segment.removesuffix(IN_CUSTODY)
+        custody = Custody.CLIENT if segment == host_name else Custody.SERVER
         with self._ground.catalog.read() as tx:
             pool = tx.pools.find(name=pool_name)
             host = tx.hosts.find(name=host_name)
-        self._ground.allow(
-            who,
-            Verb.HOST_STORE,
-            f"repository of {host_name} in {pool_name}",
-            host=host.id if host else -1,
-            pool=pool.id if pool else -1,
-        )
+            where = {"pool_id": pool.id if pool else -1, "host_id": host.id if host else -1}
+            record = tx.repositories.find(**where, custody=custody)
+            lent = record is not None and ordered.lends(tx, who, record)
+        if not lent:
+            self._ground.allow(
+                who,
+                Verb.HOST_STORE,
+                f"repository of {host_name} in {pool_name}",
+                host=where["host_id"],
+                pool=where["pool_id"],
+            )
         if pool is None or host is None:
             raise RecordNotFoundError(f"there is no pool {pool_name}, or no host {host_name}")
-        return pool, host
+        if record is None and not (create and custody is Custody.CLIENT):
+            raise ObjectNotFoundError(f"{segment} has no repository in {pool_name}")
+        if record is None:
+            record = self._pools.repository_for(pool, host, custody=custody)
+        store = self._pools.store(record)
+        return HostRepository(self._ground, who, pool, host, record, store, self._pools, lent=lent)
 
 
 def record_snapshot(tx: Transaction, repository: HostRepository, name: str, now: int) -> None:
@@ -179,7 +209,7 @@ def record_snapshot(tx: Transaction, repository: HostRepository, name: str, now:
             manual=False,
             state=BackupState.KEPT,
             made=Made.FULL,
-            facts={"custody": str(Custody.CLIENT), "by": repository.who.name},
+            facts={"custody": str(repository.record.custody), "by": repository.who.name},
         )
     )
     note_kept(tx, [added])

@@ -296,7 +296,7 @@ class _Sealed:
             with self._ground.catalog.write() as tx:
                 host = tx.hosts.get(self._record.host_id or 0)
                 repository = HostRepository(
-                    self._ground, SERVER, self._pool, host, self._record, store
+                    self._ground, SERVER, self._pool, host, self._record, store, self._pools
                 )
                 for name in names:
                     if tx.backups.count(repository_id=self._record.id, snapshot=name):

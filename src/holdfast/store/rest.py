@@ -27,6 +27,7 @@ from holdfast.store.layout import check_name, describe, is_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from ssl import SSLContext
 
     from holdfast.net.egress import Egress
     from holdfast.net.http import Response
@@ -64,6 +65,7 @@ class RestStore:
         password: Secret | None = None,
         egress: Egress = OWN_MACHINE,
         ca_bundle: str | None = None,
+        tls: SSLContext | None = None,
         connections: int = CONNECTIONS,
     ) -> None:
         """`url` may carry credentials, `http://user:password@host:8000/path/`; they go no further.
@@ -80,7 +82,9 @@ class RestStore:
         self.address = f"rest:{self._url}"
         # The protocol leaves it to the server whether taking a name is atomic.
         self.properties = Properties(put_if_absent=False, local=False, connections=connections)
-        self._client = HttpClient(egress=egress, ca_bundle=ca_bundle, connections=connections)
+        self._client = HttpClient(
+            egress=egress, ca_bundle=ca_bundle, tls=tls, connections=connections
+        )
         self._authorization = _authorization(
             unquote(place.username or "") or user,
             Secret(unquote(place.password)) if place.password else password,

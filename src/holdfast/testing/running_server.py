@@ -56,7 +56,7 @@ class Server:
         with (self.data / "serve.err").open("ab") as said:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "holdfast", *arguments],
-                env=os.environ | self.environment,
+                env=os.environ | {"HOLDFAST_AGENTS_OWN": "no"} | self.environment,
                 stderr=said,
                 stdout=subprocess.DEVNULL,
             )

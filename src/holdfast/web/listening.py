@@ -44,9 +44,11 @@ async def listen(
     listeners: Sequence[Listener],
     *,
     ready: Callable[[], None],
+    ending: Callable[[], None],
     stop: asyncio.Event,
 ) -> None:
-    """Serves until `stop` is set or the process is told to end.
+    """Serves until `stop` is set or the process is told to end. `ending` lets go of requests that
+    are only held.
 
     Raises:
         AddressInUseError, ConfigurationError
@@ -62,6 +64,7 @@ async def listen(
     await asyncio.sleep(0)
     ready()
     await asyncio.wait([*running, stopping], return_when=asyncio.FIRST_COMPLETED)
+    ending()
     for server in servers:
         server.stop()  # type: ignore[no-untyped-call]
     stopping.cancel()

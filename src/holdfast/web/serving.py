@@ -30,7 +30,7 @@ from holdfast.web import tls
 from holdfast.web.addresses import address
 from holdfast.web.app import Faces, listener, nothing_here
 from holdfast.web.closed import closed
-from holdfast.web.dialects import backupchan, pocketbase, restbackup, restic, rubackup
+from holdfast.web.dialects import agent, backupchan, pocketbase, restbackup, restic, rubackup
 from holdfast.web.listening import Listener, listen
 from holdfast.web.watching import watching
 
@@ -57,13 +57,14 @@ class WebOptions:
     tls: str = ""
 
 
-def main_app(service: Service) -> ASGIApp:
+def main_app(service: Service, polls: agent.Polls) -> ASGIApp:
     """Every face of the main listener."""
     chan = backupchan.app(service)
     application = pocketbase.app(service)
     watch = watching(service)
     owners: dict[str, ASGIApp] = {
         "/restic": restic.app(service),
+        "/agent": agent.app(service, polls),
         **dict.fromkeys(backupchan.PATHS, chan),
         **dict.fromkeys(pocketbase.PATHS, application),
         **dict.fromkeys(rubackup.PATHS, rubackup.app(service)),
@@ -92,6 +93,7 @@ def serve(folder: Path, config: Path | None, options: WebOptions) -> int:
         _log.error("catalog unusable", error=error.message, remedy=error.advice)
         app = listener(closed(error), configured.hosts)
         return asyncio.run(_serve(place, app, app, until=partial(_until_opened, folder, config)))
+    polls = agent.Polls(service)
     try:
         service.backups.reconcile()
         service.plans.ensure_housekeeping()
@@ -99,10 +101,11 @@ def serve(folder: Path, config: Path | None, options: WebOptions) -> int:
         return asyncio.run(
             _serve(
                 place,
-                main_app(service),
+                main_app(service, polls),
                 restbackup_app(service),
                 until=partial(_until_due, Watch(service.ground.catalog)),
                 ready=partial(_go_on_beside, service),
+                ending=polls.end,
             )
         )
     finally:
@@ -125,6 +128,7 @@ async def _serve(
     *,
     until: Callable[[], Awaitable[None]],
     ready: Callable[[], None] = lambda: None,
+    ending: Callable[[], None] = lambda: None,
 ) -> int:
     """Where `until` ends first, the process is to be started again."""
     options, configured = place.options, place.configured
@@ -148,7 +152,7 @@ async def _serve(
         _announce(place.folder, main, second, certificate)
         ready()
 
-    await listen(listeners, ready=up, stop=stop)
+    await listen(listeners, ready=up, ending=ending, stop=stop)
     looking.cancel()
     return RESTART if looking.done() and not looking.cancelled() else 0
 
@@ -192,6 +196,7 @@ def _announce(
             {
                 "main": f"{scheme}://{_shown(main)}",
                 "restbackup": f"{scheme}://{_shown(second)}",
+                "certificate": str(certificate.certificate.absolute()) if certificate else "",
                 "pid": os.getpid(),
             }
         )

@@ -33,6 +33,7 @@ def _forget_user_group(tx: Transaction, id_: int) -> None:
 
 def _forget_client_group(tx: Transaction, id_: int) -> None:
     tx.administrators.remove(client_group_id=id_)
+    tx.agents.change_where(tables.agent.c.group_id == id_, group_id=NO_GROUP)
 
 
 USER_GROUP = Noun(

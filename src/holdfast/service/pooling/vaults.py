@@ -14,7 +14,7 @@ import secrets
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.catalog import tables
 from holdfast.core.errors import (
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 OWN: Final = "server"
 HOSTS: Final = "hosts"
 """Folders of a location: the server's own repository, and those of hosts."""
+IN_CUSTODY: Final = "+server"
+"""Ends the name of a host's repository whose key the server holds."""
 _USER: Final = "holdfast"
 _RESTIC: Final = "restic"
 _MASTER: Final = "master-key"
@@ -79,7 +81,7 @@ class Vaults:
         """The repository of the server or of a host in a pool, made when first needed."""
         if pool.kind is not PoolKind.REPOSITORY:
             raise StateError(f"{pool.name} is a pool of plain files and holds no repositories")
-        record = self._known(pool, host) or self._enter(pool, host, custody)
+        record = self._known(pool, host, custody) or self._enter(pool, host, custody)
         if record.custody is Custody.CLIENT:
             return record
         if not record.repository_uid:
@@ -87,9 +89,9 @@ class Vaults:
                 record = self._make(pool, self._current(record.id))
         return record
 
-    def _known(self, pool: Pool, host: Host | None) -> RepositoryRecord | None:
+    def _known(self, pool: Pool, host: Host | None, custody: Custody) -> RepositoryRecord | None:
         with self._ground.catalog.read() as tx:
-            return tx.repositories.find(pool_id=pool.id, host_id=host.id if host else None)
+            return tx.repositories.find(**_which(pool, host, custody))
 
     def _current(self, id_: int) -> RepositoryRecord:
         with self._ground.catalog.read() as tx:
@@ -97,13 +99,13 @@ class Vaults:
 
     def _enter(self, pool: Pool, host: Host | None, custody: Custody) -> RepositoryRecord:
         """Its row, with the password it is going to have, before anything of it exists."""
-        location = place_of(self._roomiest(pool), host)
+        location = place_of(self._roomiest(pool), host, custody)
         sealed = ""
         if custody is Custody.SERVER:
             sealed = _seal(self._ground.master, location, secrets.token_urlsafe(32))
         try:
             with self._ground.catalog.write() as tx:
-                known = tx.repositories.find(pool_id=pool.id, host_id=host.id if host else None)
+                known = tx.repositories.find(**_which(pool, host, custody))
                 return known or tx.repositories.add(
                     RepositoryRecord(
                         pool_id=pool.id,
@@ -115,7 +117,7 @@ class Vaults:
                     )
                 )
         except RecordExistsError as error:
-            known = self._known(pool, host)
+            known = self._known(pool, host, custody)
             if known is not None:
                 return known  # another process was faster
             raise StateError(
@@ -332,13 +334,27 @@ class Vaults:
         ]
 
 
-def place_of(location: str, host: Host | None) -> str:
+def place_of(location: str, host: Host | None, custody: Custody = Custody.CLIENT) -> str:
     """Where in a location of a pool a repository lies. A server of restic's protocol gives one
     place, and the server's own repository lies right there.
     """
     if host is not None:
-        return below(location, HOSTS, host.name)
+        return below(location, HOSTS, segment_of(host, custody))
     return location if location.startswith("rest:") else below(location, OWN)
+
+
+def segment_of(host: Host, custody: Custody) -> str:
+    """What a repository of a host is called, in a pool's folder and in addresses: the host's name
+    where the host holds the key, as stock restic does. Names of hosts have no plus sign.
+    """
+    return host.name if custody is Custody.CLIENT else host.name + IN_CUSTODY
+
+
+def _which(pool: Pool, host: Host | None, custody: Custody) -> dict[str, Any]:
+    """A host may have two repositories in a pool, one in each custody."""
+    if host is None:
+        return {"pool_id": pool.id, "host_id": None}
+    return {"pool_id": pool.id, "host_id": host.id, "custody": custody}
 
 
 def _master_password(master: MasterKey) -> Secret:

@@ -27,13 +27,14 @@ from holdfast.service.backups import row_of
 from holdfast.service.ground import new_uid
 from holdfast.service.keeping.contract import Kept, Order
 from holdfast.service.keeping.in_repository import tags_of
+from holdfast.service.work.parents import parent_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     from holdfast.core.entries import Kind
-    from holdfast.core.records import Backup, Json, Target
+    from holdfast.core.records import Backup, Json
     from holdfast.core.source import Problem, Source
     from holdfast.jobs.body import Run
     from holdfast.repo.format.snapshot import Snapshot
@@ -62,7 +63,8 @@ def backup(service: Service, run: Run) -> Ended:
     record = service.pools.repository_for(pool)
     repository = service.pools.repository(record)
     made = Made(run.task.spec.get("made", Made.INCREMENTAL))
-    parent = _parent(service, target, made)
+    parent = parent_of(service, target, made, record)
+    made = made if parent is not None else Made.FULL
     order = Order(
         uid=new_uid(),
         target=target,
@@ -88,16 +90,6 @@ def backup(service: Service, run: Run) -> Ended:
         note_kept(tx, [tx.backups.add(row)])
         run.commit(tx, _ended(result, order))
     return _ended(result, order)
-
-
-def _parent(service: Service, target: Target, made: Made) -> Backup | None:
-    """Incremental: the newest; differential: the newest full one; full: none."""
-    if made is Made.FULL:
-        return None
-    for each in service.backups.list(SERVER, target):
-        if each.snapshot and (made is Made.INCREMENTAL or each.made is Made.FULL):
-            return each
-    return None
 
 
 def _source(source: Json, repository: Repository) -> AbstractContextManager[Any]:

@@ -13,9 +13,19 @@ from holdfast.jobs.body import Composition, Ended, Kind
 from holdfast.service import logs
 from holdfast.service.global_configuration import is_resting
 from holdfast.service.plans import make_task
+from holdfast.service.remote import BACKUP, RESTORE
 from holdfast.service.server import open_service
 from holdfast.service.tidying import tidy
-from holdfast.service.work import collecting, giving, moving, own, proving, retention, upkeep
+from holdfast.service.work import (
+    collecting,
+    giving,
+    moving,
+    own,
+    proving,
+    remote,
+    retention,
+    upkeep,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,8 +42,10 @@ LIGHT: Mapping[str, Callable[[Service, Run], Ended]] = {
     "measure": upkeep.measure,
     "tripwire": upkeep.tripwire,
     "purge": upkeep.purge,
+    BACKUP: remote.back_up,
+    RESTORE: remote.restore,
 }
-"""Over within a second or so."""
+"""Over within a second or so, or waiting for an agent."""
 HEAVY: Mapping[str, Callable[[Service, Run], Ended]] = {
     "backup": collecting.backup,
     "restore": giving.restore,

@@ -1,0 +1,1 @@
+"""The program on a protected host: it reaches out to a server, and listens to nobody."""
