@@ -206,6 +206,8 @@ class Stream:
         self._rest: memoryview | None = None
         self._taken: Future[None] | None = None
         self._windows = 0
+        self._telling = 0
+        """Windows that are free, and of whose files some are not told yet that they are done."""
         self._asked = self._admitted = False
         self._cutting = False
         self._finishing = False
@@ -334,9 +336,9 @@ class Stream:
         self._pool.give_back(window.memory, window.left_over)
 
     def _is_over(self) -> bool:
-        """Whether nothing is in any window, for the first time."""
+        """Whether nothing is in any window, and every file told, for the first time."""
         finished = self._finishing or self.failure is not None
-        if self._over or not finished or self._windows:
+        if self._over or not finished or self._windows or self._telling:
             return False
         self._over = True
         return True
@@ -387,13 +389,15 @@ class Stream:
             failed = self.failure is not None
             cut.chunks.clear()
             self._give_back(cut.window)
+            self._telling += 1
             taken = self._go_on()
+        if taken is not None:
+            taken.set_result(None)
         if not failed:
             for file in done:
                 file.done(file.blobs, file.size)
-        if taken is not None:
-            taken.set_result(None)
         with self._lock:
+            self._telling -= 1
             over = self._is_over()
         if over:
             self._ended(self.failure)

@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from holdfast.core.entries import Kind
-from holdfast.core.errors import NameRefusedError
+from holdfast.core.errors import NameRefusedError, VerificationError
 from holdfast.core.ids import ID_SIZE, BlobId
 from holdfast.repo.format.tree import node_text, tree_text
 from holdfast.repo.saving.intake_commit import entry
@@ -213,7 +213,7 @@ class Growing:
 
     def grow(self) -> Grown:
         """Raises NameRefusedError where two entries of one name cannot both be, or a copy is one of
-        nothing.
+        nothing; VerificationError where the content of a file is not known: never is one left out.
         """
         levels = [self._enter(self._notes.top, b"", b"")]
         while True:
@@ -233,6 +233,8 @@ class Growing:
 
     def _enter(self, folder: Folder, path: bytes, name: bytes) -> _Level:
         records = [record for record in folder.records if record is not None]
+        if len(records) < len(folder.records):
+            raise VerificationError(f"a file in {_shown(path or b'.')} is not sealed yet")
         records.sort(key=_name_of)  # stable: of one name, the last given is the last
         latest = [list(same)[-1] for _, same in groupby(records, key=_name_of)]
         for record in latest:
