@@ -203,18 +203,18 @@ def test_an_agent_that_is_away(tmp_path: Path, tree: Path) -> None:
         agent = site.agent("web")
         assert site.ended(task).state is TaskState.SUCCEEDED
 
-        (tree / "big").write_bytes(os.urandom(32 * MIB))
+        (tree / "big").write_bytes(os.urandom(14 * MIB))
         before = site.stored()
         task = backed_up(site, tree, bandwidth={"upload": 1024})
-        eventually(lambda: site.stored() > before + 4 * MIB)
+        eventually(lambda: site.stored() > before + 2 * MIB)
         agent.kill()
         agent.wait()
         site.agent("web")
-        eventually(lambda: site.stored() > before + 8 * MIB)
+        eventually(lambda: site.stored() > before + 4 * MIB)
         site.kill_server()
         site.serve()
         assert site.ended(task).state is TaskState.SUCCEEDED
-        assert site.stored() - before < 34 * MIB
+        assert site.stored() - before < 16 * MIB
         assert len(site.service.backups.list(SHELL)) == 2
     finally:
         site.close()

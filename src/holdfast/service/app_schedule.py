@@ -198,4 +198,4 @@ def _merged(before: Any, patch: Any) -> Any:
     """Objects are merged, anything else replaced. A mask means: as it was."""
     if isinstance(before, dict) and isinstance(patch, dict):
         return {name: _merged(value, patch.get(name, value)) for name, value in before.items()}
-    return before if patch == MASK else patch
+    return patch

@@ -88,10 +88,15 @@ def test_rights_and_limits_of_the_database_come_back(postgres, database, ask, ke
 
 def test_who_sorts_text_comes_back(postgres, ask, keep):
     """A database of ICU's stays one of ICU's."""
-    postgres.sql(
-        "CREATE DATABASE sorted TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER icu"
-        " ICU_LOCALE 'de-DE'"
-    )
+    try:
+        postgres.sql(
+            "CREATE DATABASE sorted TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER icu"
+            " ICU_LOCALE 'de-DE'"
+        )
+    except AssertionError as error:
+        if "ICU is not supported" not in str(error):
+            raise
+        pytest.skip("this PostgreSQL was built without ICU; Debian's has it")
     kept, _ = keep(PostgresModule(), ask("sorted", **postgres.login))
     PostgresModule().put_back(ask("again", **postgres.login), kept)
     picture = (

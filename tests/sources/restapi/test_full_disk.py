@@ -137,7 +137,7 @@ def test_standard_output_on_a_full_disk(project, small_disk):
             stdout=out, stderr=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
     assert done.returncode == 1
-    assert "no room left" in done.stderr
+    assert "No space left on device [output-failed]" in done.stderr
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
 

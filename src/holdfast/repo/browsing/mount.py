@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 REFRESH = 60.0
 """Seconds after which new snapshots are looked for."""
+_LOOP_LEFT = 8
+"""What FUSE's main function gives where its loop ended at a signal: libfuse 3.14 and newer."""
 _TREES = 1024
 _BLOBS = 8
 _BLOCK = 512
@@ -63,9 +65,17 @@ def mount(
     except OSError as error:
         raise MountError(f"this machine has no FUSE library: {error}") from error
     view = View(repository, wanted, owner_root=owner_root)
+    served = False
+
+    def up() -> None:
+        nonlocal served
+        served = True
+        if ready is not None:
+            ready()
+
     try:
         mfusepy.FUSE(
-            _Operations(view, ready),
+            _Operations(view, up),
             str(mountpoint),
             foreground=True,
             nothreads=True,
@@ -75,6 +85,8 @@ def mount(
             default_permissions=allow_other,
         )
     except RuntimeError as error:
+        if served and error.args == (_LOOP_LEFT,):
+            return
         raise MountError(
             f"FUSE does not mount {mountpoint}: see the message above",
             remedy="Check that /dev/fuse and fusermount3 are there and may be used.",
