@@ -21,7 +21,7 @@ class Everybody:
 
 
 def stream_of(ended):
-    account = Account(lambda error: None)
+    account = Account(lambda _: None)
     return Stream(
         WindowPool(), Everybody(), account, ready=lambda _: None, ended=ended, digest=False
     )
