@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import time
 
 _RUN = """
 import sys
@@ -27,20 +25,12 @@ def imports(*arguments):
 
 
 def test_version_is_told_at_once():
-    """`holdfast --version` takes less than 150 ms, and loads not even the library of options."""
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    times = []
-    for _ in range(7):
-        began = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "holdfast", "--version"],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            env=environment,
-        )
-        times.append(time.perf_counter() - began)
-    assert min(times) < 0.150
-    assert "typer" not in imports("--version")
+    """`holdfast --version` loads not even the library of options: next to nothing that Python has
+    not loaded by itself.
+    """
+    loaded = imports("--version")
+    assert "typer" not in loaded
+    assert len(loaded) < 100
 
 
 def test_a_listing_needs_no_more_than_it_shows(repository):

@@ -81,4 +81,4 @@ def test_hearing_waits_for_no_catalog(home, reports):
         for number in range(1000):
             told.hear({"line": ["info", str(number)]})
             told.hear({"progress": {"done": number}})
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 20  # a write to the catalog would wait for 30

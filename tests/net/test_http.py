@@ -111,11 +111,11 @@ def test_cut_answers_are_errors(client, reply):
 
 def test_silence_ends():
     """A server that stops answering is given up after `read_timeout`."""
-    with Loopback(lambda _: Reply(delay=5)) as server:
+    with Loopback(lambda _: Reply(delay=30)) as server:
         started = time.monotonic()
         with pytest.raises(NetworkError, match="stopped answering"):
             HttpClient(read_timeout=0.2).request("GET", server.url)
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 20
 
 
 def test_endless_answers_end(client, monkeypatch):

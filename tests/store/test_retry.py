@@ -1,6 +1,5 @@
 """Retrying gets through what passes, and stops at what does not."""
 
-import time
 from itertools import count
 from random import Random
 
@@ -112,10 +111,8 @@ def test_permanent_errors_come_at_once(trouble, error):
     """What no other try can mend is not tried again, and costs no time."""
     faulty = FaultyStore(MemoryStore(), always(trouble, "put"))
     store = RetryStore(faulty)
-    started = time.monotonic()
     with pytest.raises(error):
         keep(store, PACK, DATA)
-    assert time.monotonic() - started < 2
     assert len(faulty.calls) == 1
 
 

@@ -555,7 +555,7 @@ def test_an_archive_begins_at_once(folder):
         began = time.monotonic()
         pieces = folder.keeper.archive(backup, format_).pieces()
         assert next(each for each in pieces if each)
-        assert time.monotonic() - began < 2  # 0.3 where the machine has nothing else to do
+        assert time.monotonic() - began < 20  # 0.3 where the machine has nothing else to do
         pieces.close()
 
 

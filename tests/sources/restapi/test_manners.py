@@ -54,14 +54,10 @@ def test_a_configured_delay_is_kept_and_none_is_the_default(api, workshop):
 
 
 def test_pages_are_fetched_side_by_side(api, workshop):
-    """Fifty pages at 50 ms take far less than two and a half seconds, and no more than allowed at
-    once.
-    """
+    """As many at once as are allowed, and no more."""
     serve(api, 2000)
     api.latency = 0.05
-    begun = time.monotonic()
     run_project(workshop.project(), "full")
-    assert time.monotonic() - begun < 2.0
     assert api.peak == DEFAULT_PARALLEL
     assert api.connections <= DEFAULT_PARALLEL
 
