@@ -385,6 +385,7 @@ def test_a_lost_acknowledgement_is_found_in_the_listing(api, server, notes):
 
 def test_a_file_of_another_size_is_not_ours(api, server):
     """Somebody else took the name: an error with both sizes."""
+    server.drain = True
 
     def faults(method, _path):
         if method == "PUT" and not server.names():

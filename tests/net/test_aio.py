@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from yarl import URL
 
-from holdfast.core.errors import FetchError, ProjectError, TlsError, UnreachableError
+from holdfast.core.errors import AddressError, FetchError, ProjectError, TlsError, UnreachableError
 from holdfast.net import aio
 from holdfast.net.aio import AsyncClient, Call, ClientOptions, encoded, shown
 from holdfast.net.egress import PUBLIC_ONLY, Egress
@@ -356,7 +356,7 @@ def test_addresses():
         encoded("http://x/ä?a=1", [("b", "2 3"), ("b", "&")]) == "http://x/%C3%A4?a=1&b=2+3&b=%26"
     )
     assert shown("https://u:p@h:8/p?k=v#f") == "https://h:8/p"
-    with pytest.raises(ProjectError):
+    with pytest.raises(AddressError):
         encoded("http://[x/")
 
 

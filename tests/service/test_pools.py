@@ -252,7 +252,7 @@ def test_each_host_has_a_repository_of_its_own(shop, pool, tmp_path):
     records = [shop.pools.repository_for(pool, host) for host in hosts]
     own = shop.pools.repository_for(pool)
     assert len({record.repository_uid for record in (*records, own)}) == 3
-    assert records[0].location == str(tmp_path / "disk" / "hosts" / "web1")
+    assert records[0].location == str(tmp_path / "disk" / "hosts" / "web1+server")
 
 
 def test_new_repositories_go_where_most_is_free(shop, tmp_path, monkeypatch):

@@ -34,6 +34,7 @@ class LaterError(HoldfastError):
     """
 
     code = "later"
+    remedy = "Nothing is lost, and nothing is to be done: the task begins again by itself."
     retryable = True
 
 
