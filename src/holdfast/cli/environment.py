@@ -18,7 +18,7 @@ VARIABLES = {
     "HOLDFAST_LOG_DEBUG": "log.debug of it: true where more is to be logged.",
     "HOLDFAST_RUBACKUP_HOST": "rubackup.host of it: by which name that interface is reached.",
     "HOLDFAST_RUBACKUP_SERVER_ADDRESS": "rubackup.server_address of it: what people are told.",
-    "HOLDFAST_AGENTS_OWN": "agents.own of it: no where `serve` is not to back this machine up itself.",
+    "HOLDFAST_AGENTS_OWN": "agents.own of it: no where `serve` runs no agent for this machine.",
     "HOLDFAST_TESTING": "Where 1, `python -m holdfast.testing` may change when backups were made; "
     "for tests only.",
     "HOLDFAST_DEBUG": "Where set, a mistake in Holdfast itself also prints where it happened.",
