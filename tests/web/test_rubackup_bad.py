@@ -242,10 +242,19 @@ def test_a_name_that_another_has(root: Caller, known: dict[str, int]) -> None:
     opened(root.send("PATCH", place_, {"data": {"groupname": "Nobody"}}), 409)
 
 
-@pytest.mark.parametrize("value", ["", "x" * 101, "a\x00b", "\x7f"])
+@pytest.mark.parametrize("value", ["", "x" * 101, "a\nb", "a\x00b", "\x7f"])
 def test_names_that_cannot_be(root: Caller, value: str) -> None:
     said = opened(root.send("POST", "user_groups", {"data": {"groupname": value}}), 400)
     assert list(said["errors"]) == ["data.groupname"]
+
+
+def test_half_a_character_is_no_json(root: Caller) -> None:
+    """Neither in a name nor where one is referred to."""
+    for path, data in (
+        ("user_groups", {"groupname": "\ud800"}),
+        ("supervisors", {"supervisor": "\ud800"}),
+    ):
+        opened(root.send("POST", path, {"data": data}), 400)
 
 
 @pytest.mark.parametrize(

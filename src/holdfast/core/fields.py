@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 _MICROSECOND = 1_000
 _SECOND = 1_000_000_000
 _CLOCK = re.compile(r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d")
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL_IN_LINES = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _NO_CHARACTER = re.compile("[\x00\ud800-\udfff]")
 LARGEST = (1 << 63) - 1
 MOST_NUMBERS = 1000
@@ -70,6 +71,8 @@ class Field:
     read_only: bool = False
     secret: bool = False
     """is never shown"""
+    lines: bool = False
+    """a text of several lines"""
 
     @property
     def needed(self) -> bool:
@@ -122,7 +125,8 @@ def _read_text(field: Field, given: Any) -> str:
         raise RefusedError("type", "Must be a text.")
     if field.choices and given not in field.choices:
         raise RefusedError("choice", f"Must be one of: {', '.join(field.choices)}.")
-    if _CONTROL.search(given) or not _is_unicode(given):
+    control = _CONTROL_IN_LINES if field.lines else _CONTROL
+    if control.search(given) or not _is_unicode(given):
         raise RefusedError("characters", "Must not hold control characters.")
     if not field.least <= len(given) <= field.most:
         raise RefusedError("length", f"Must have {field.least} to {field.most} characters.")

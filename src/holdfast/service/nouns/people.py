@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from holdfast.catalog.database import Transaction
 
 _LONG = 1000
-_DESCRIPTION = Field(name="description", default="", most=_LONG)
+_DESCRIPTION = Field(name="description", lines=True, default="", most=_LONG)
 
 
 def _name(most: int = 100) -> Field:
